@@ -1,0 +1,1 @@
+"""One module per kind of task. Found by dotted path, never imported by the console."""
