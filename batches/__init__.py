@@ -1,0 +1,1 @@
+"""Rows, queue, backends, API, admin and commands of the job console."""

@@ -1,0 +1,165 @@
+"""Batches: the list with their progress, and what can be done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from batches import operations
+from batches.admin import batch_page, markup
+from batches.admin.filters import KindFilter, QueueFilter, StatusFilter
+from batches.admin.keyset import KeysetChangeList
+from batches.admin.verbs import ActedOnAdmin, Verb
+from batches.models import Batch
+from batches.progress import shown_status
+from batches.states import BatchState, TaskState
+
+
+def is_open(batch: Batch) -> bool:
+    return batch.state == BatchState.OPEN
+
+
+def has_tasks_to_retry(batch: Any) -> bool:
+    """Of a batch with ``counted`` set. A cancelled one takes up its cancelled tasks again too."""
+    if batch.cancel_requested_at:
+        return not is_open(batch)
+    return bool(batch.counted.get(TaskState.FAILED))
+
+
+VERBS = (
+    Verb(
+        name="pause",
+        label="Pause",
+        done="Paused",
+        run=operations.pause_batch,
+        offered=lambda batch: is_open(batch) and not batch.paused_at,
+    ),
+    Verb(
+        name="resume",
+        label="Resume",
+        done="Resumed",
+        run=operations.resume_batch,
+        offered=lambda batch: is_open(batch) and bool(batch.paused_at),
+    ),
+    Verb(
+        name="retry",
+        label="Retry failed",
+        done="Queued {tasks} again",
+        run=operations.retry_batch,
+        offered=has_tasks_to_retry,
+        nothing="It has no task to retry.",
+    ),
+    Verb(
+        name="cancel",
+        label="Cancel",
+        done="Cancelled",
+        run=operations.cancel_batch,
+        offered=lambda batch: is_open(batch) and not batch.cancel_requested_at,
+        warning="Tasks that wait are cancelled and tasks that run are stopped.",
+    ),
+)
+
+
+def count_page(batches: Sequence[Any]) -> None:
+    """Set ``counted`` on each: its summary, or its tasks counted in one query for all."""
+    running = [batch.pk for batch in batches if batch.summary is None]
+    counted = Batch.objects.filter(pk__in=running).only("pk").counts() if running else {}
+    for batch in batches:
+        batch.counted = batch.summary or counted.get(batch.pk, {})
+
+
+class BatchList(KeysetChangeList):
+    """One page with the tasks of its open batches counted in one query."""
+
+    key = "number"
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        count_page(self.result_list)
+
+
+@admin.register(Batch)
+class BatchAdmin(ActedOnAdmin):
+    list_display = (
+        "title",
+        "kind",
+        "status",
+        "progress",
+        "workspace_name",
+        "owner_name",
+        "created",
+        "duration",
+    )
+    list_filter = (StatusFilter, KindFilter, "backend", QueueFilter)
+    search_fields = ("name",)
+    search_help_text = "Part of a name, or an id"
+    change_list_template = "console/change_list.html"
+    page_template = "console/batch.html"
+    verbs = VERBS
+    operate_permission = "batches.change_batch"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return BatchList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        visible = Batch.objects.sealed().visible_to(request.user)
+        batches: QuerySet[Any] = visible.annotate(shown_status=shown_status())
+        return batches.select_related("workspace", "owner")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        found = Q(name__icontains=term)
+        if as_id := uuid_or_none(term):
+            found |= Q(pk=as_id)
+        return queryset.filter(found), False
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {
+            **batch_page.context(row, request.user),
+            "buttons": self.buttons(request, row),
+        }
+
+    @admin.display(description="Batch")
+    def title(self, batch: Batch) -> SafeString:
+        return markup.clipped(str(batch))
+
+    @admin.display(description="Status")
+    def status(self, batch: Any) -> SafeString:
+        return markup.batch_badges(batch)
+
+    @admin.display(description="Progress")
+    def progress(self, batch: Any) -> SafeString:
+        return markup.progress(markup.states(batch.counted), batch.total)
+
+    @admin.display(description="Workspace")
+    def workspace_name(self, batch: Batch) -> str | None:
+        return batch.workspace.name if batch.workspace else None
+
+    @admin.display(description="Owner")
+    def owner_name(self, batch: Batch) -> SafeString | None:
+        return markup.clipped(batch.owner.get_username(), 24) if batch.owner else None
+
+    @admin.display(description="Created")
+    def created(self, batch: Batch) -> SafeString | str:
+        return markup.moment(batch.created_at)
+
+    @admin.display(description="Duration")
+    def duration(self, batch: Batch) -> str:
+        return markup.took(batch.started_at, batch.finished_at)
+
+
+def uuid_or_none(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,75 @@
+"""What all endpoints share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django_filters.rest_framework import FilterSet
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import GenericAPIView, get_object_or_404
+from rest_framework.request import Request
+from rest_framework.serializers import BaseSerializer
+from rest_framework.settings import api_settings
+from rest_framework.viewsets import GenericViewSet
+
+from batches.api.paging import CursorPages
+from batches.api.problems import LengthRequired
+
+UUID_PATTERN = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
+class Endpoint(GenericAPIView[Any]):
+    """Permissions by name, and a body that is read or refused, never taken for an empty one."""
+
+    permissions: ClassVar[dict[str, str]]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._refuse_unknown_parameters(request)
+        if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
+            raise LengthRequired
+
+    def _refuse_unknown_parameters(self, request: Request) -> None:
+        """A misspelt filter must not answer everything."""
+        known = {str(api_settings.URL_FORMAT_OVERRIDE)}
+        if filterset := getattr(self, "filterset_class", None):
+            known |= set(filterset.base_filters)
+        if isinstance(self.paginator, CursorPages):
+            known |= {self.paginator.cursor_query_param, self.paginator.page_size_query_param}
+        if unknown := request.query_params.keys() - known:
+            there_are = f"Unknown parameter: there are {', '.join(sorted(known))}."
+            raise ValidationError({name: [there_are] for name in sorted(unknown)})
+
+    def read(self, serializer_class: type[BaseSerializer[Any]]) -> Any:
+        """The validated body.
+
+        Raises:
+            ValidationError: names each wrong field.
+        """
+        serializer = serializer_class(data=self.request.data, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        return serializer.validated_data
+
+
+class EndpointSet(GenericViewSet[Any], Endpoint):
+    """Serializers and filters by action."""
+
+    serializers: ClassVar[dict[str, type[BaseSerializer[Any]]]]
+    filters: ClassVar[dict[str, type[FilterSet]]] = {}
+
+    @property
+    def filterset_class(self) -> type[FilterSet] | None:
+        return self.filters.get(self.action)
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return self.serializers[self.action]
+
+    def get_object(self) -> Any:
+        """The row of the address. The query parameters are of what hangs below it."""
+        wanted = {self.lookup_field: self.kwargs[self.lookup_field]}
+        return get_object_or_404(self.get_queryset(), **wanted)
+
+    def page(self, rows: QuerySet[Any]) -> list[Any]:
+        """The asked page of those rows that the query parameters let through."""
+        return list(self.paginate_queryset(self.filter_queryset(rows)) or [])

@@ -1,0 +1,143 @@
+"""Figures over everything the user may see, at a cost that does not grow with the history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from statistics import quantiles
+from typing import Any, ClassVar
+
+from django.db.models import CharField, Count, F, IntegerField, QuerySet, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Now, Substr
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches.api.endpoint import Endpoint
+from batches.api.fleet import QueueAnswer, depths
+from batches.models import Batch, Queue, Task, Worker
+from batches.states import FINISHED, BatchState, TaskState
+
+HOUR = timedelta(hours=1)
+SAMPLE = 1000
+"""Newest finished tasks whose times make the percentiles."""
+MOST_WORKERS = 500
+
+
+class WorkerAnswer(serializers.ModelSerializer[Worker]):
+    class Meta:
+        model = Worker
+        fields = [
+            "name", "backend", "state", "host", "queues", "kinds", "slots", "running", "sandbox",
+            "started_at", "seen_at",
+        ]  # fmt: skip
+
+
+class Stats(Endpoint):
+    """Totals, throughput of the last hour, live workers, and how long tasks wait and run."""
+
+    permissions: ClassVar[dict[str, str]] = {"get": "view_task"}
+    pagination_class = None
+    serializer_class = WorkerAnswer
+
+    def get(self, request: Request) -> Response:
+        user = request.user
+        workers = Worker.objects.live()[:MOST_WORKERS]
+        return Response(
+            {
+                "totals": totals(user),
+                "throughput": list(throughput(user)),
+                "times": times(user),
+                "workers": WorkerAnswer(workers, many=True).data,
+                "queues": QueueAnswer(
+                    Queue.objects.all(), many=True, context={"depth": depths()}
+                ).data,
+            }
+        )
+
+
+def totals(user: Any) -> dict[str, Any]:
+    """Tasks by state, by kind and state, by queue and state.
+
+    Those of finished batches are summed up from their summaries, one row a batch; only the tasks
+    of open batches are counted.
+    """
+    by_state: Counter[str] = Counter({state.value: 0 for state in TaskState})
+    by_kind: dict[str, Counter[str]] = {}
+    by_queue: dict[str, Counter[str]] = {}
+    for kind, queue, state, number in (*_of_open_batches(user), *_of_done_batches(user)):
+        by_state[state] += number
+        by_kind.setdefault(kind, Counter())[state] += number
+        by_queue.setdefault(queue, Counter())[state] += number
+    return {"state": by_state, "kind": by_kind, "queue": by_queue}
+
+
+def _of_open_batches(user: Any) -> QuerySet[Task, tuple[str, str, str, int]]:
+    tasks: QuerySet[Task] = Task.objects.visible_to(user).filter(batch__state=BatchState.OPEN)
+    return (
+        tasks.filter(batch__sealed_at__isnull=False)
+        .order_by()
+        .values_list("batch__kind", "batch__queue", "state")
+        .annotate(number=Count("pk"))
+    )
+
+
+def _of_done_batches(user: Any) -> Iterator[tuple[str, str, str, int]]:
+    done: QuerySet[Batch] = Batch.objects.visible_to(user).filter(state=BatchState.DONE)
+    sums = {
+        f"number_{state}": Sum(Cast(KT(f"summary__{state}"), IntegerField())) for state in FINISHED
+    }
+    rows = done.order_by().values("kind", "queue").annotate(**sums)
+    for kind, queue, *numbers in rows.values_list("kind", "queue", *sums):
+        for state, number in zip(FINISHED, numbers, strict=True):
+            yield kind, queue, state.value, number or 0
+
+
+def throughput(user: Any) -> Iterator[dict[str, Any]]:
+    """Finished tasks a minute in the last hour; minutes without any are left out."""
+    recent: QuerySet[Task] = Task.objects.visible_to(user).filter(finished_at__gt=Now() - HOUR)
+    # Its first 16 characters are the minute on both databases. TruncMinute is a Python function
+    # on SQLite, called for each row.
+    minute = Substr(Cast("finished_at", CharField()), 1, 16)
+    rows = (
+        recent.order_by()
+        .annotate(minute=minute)
+        .values_list("minute", "state")
+        .annotate(number=Count("pk"))
+    )
+    minutes: dict[str, Counter[str]] = {}
+    for at, state, number in rows:
+        minutes.setdefault(at, Counter())[state] += number
+    for at, counts in sorted(minutes.items()):
+        yield {"minute": f"{at.replace(' ', 'T')}:00Z"} | {
+            state.value: counts[state] for state in FINISHED
+        }
+
+
+def times(user: Any) -> dict[str, Any]:
+    """Percentiles in seconds over the newest finished tasks that ran.
+
+    Waiting is from the submission to the last start: pauses and dependencies count.
+    """
+    ran: QuerySet[Task] = Task.objects.visible_to(user).filter(
+        finished_at__isnull=False, started_at__isnull=False
+    )
+    newest = ran.order_by("-finished_at").annotate(
+        wait=F("started_at") - F("created_at"), run=F("finished_at") - F("started_at")
+    )
+    sample = list(newest.values_list("wait", "run")[:SAMPLE])
+    return {
+        "sample": len(sample),
+        "wait": percentiles([wait.total_seconds() for wait, _ in sample]),
+        "run": percentiles([run.total_seconds() for _, run in sample]),
+    }
+
+
+def percentiles(seconds: list[float]) -> dict[str, float] | None:
+    """The 50th, 90th and 99th; None of an empty list."""
+    if not seconds:
+        return None
+    hundredths = quantiles(seconds * 2 if len(seconds) == 1 else seconds, n=100, method="inclusive")
+    return {f"p{rank}": round(hundredths[rank - 1], 3) for rank in (50, 90, 99)}

@@ -1,0 +1,168 @@
+"""The shape of a submission's body, kind by kind. Its rules are the processor's and the queue's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from agents.contract import JSON
+from batches.api.fields import (
+    AnyJson,
+    Choice,
+    Id,
+    Integer,
+    Listing,
+    Moment,
+    StrictSerializer,
+    Text,
+    storable,
+    wrong_type,
+)
+from batches.lanes import HIGHEST, LOWEST
+from batches.states import BackendName, OnFailure
+from batches.submission import Item, Submission
+
+MOST_ERRORS = 100
+PATH_LENGTH = 1000
+COMMAND_LENGTH = 4000
+
+
+class ItemFields(StrictSerializer):
+    """What an item of every kind may say; a kind adds its own."""
+
+    id = Text(max_length=128, required=False)
+    priority = Integer(min_value=LOWEST, max_value=HIGHEST, allow_null=True, required=False)
+    timeout = Integer(min_value=1, allow_null=True, required=False)
+    depends_on = Listing(child=Text(max_length=128), required=False)
+
+
+COMMON_ITEM_FIELDS = frozenset(ItemFields().fields)
+
+
+class Items(serializers.Field[list[Item], Any, Any, Any]):
+    """A list read item by item: a nested serializer for each would take ten times as long.
+
+    ``others`` reads the fields that ``shape`` does not declare; without it they are refused.
+    """
+
+    def __init__(
+        self, shape: StrictSerializer, *, others: AnyJson | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.shape = shape
+        self._others = others
+        self._fields: dict[str, serializers.Field[Any, Any, Any, Any]] = dict(shape.fields)
+        self._required = {name for name, field in self._fields.items() if field.required}
+
+    def to_internal_value(self, data: Any) -> list[Item]:
+        if not isinstance(data, list):
+            raise wrong_type("an array", data)
+        if not data:
+            raise serializers.ValidationError("Must hold at least one item.")
+        items: list[Item] = []
+        errors: Any = {}
+        for index, raw in enumerate(data):
+            try:
+                items.append(self._item(raw))
+            except serializers.ValidationError as wrong:
+                errors[index] = wrong.detail
+                if len(errors) == MOST_ERRORS:
+                    break
+        if errors:
+            raise serializers.ValidationError(errors)
+        return items
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+    def _item(self, raw: Any) -> Item:
+        if not isinstance(raw, dict):
+            raise wrong_type("an object", raw)
+        values: JSON = {}
+        errors: dict[str, Any] = {}
+        for name, value in raw.items():
+            field = self._fields.get(name, self._others)
+            if field is None:
+                errors[name] = ["Unknown field."]
+                continue
+            try:
+                values[storable(name)] = field.run_validation(value)
+            except serializers.ValidationError as wrong:
+                errors[name] = wrong.detail
+        for name in self._required - raw.keys():
+            errors[name] = ["This field is required."]
+        if errors:
+            raise serializers.ValidationError(errors)
+        common = {name: values.pop(name) for name in COMMON_ITEM_FIELDS & values.keys()}
+        if "depends_on" in common:
+            common["depends_on"] = tuple(common["depends_on"])
+        return Item(payload=values, **common)
+
+
+class SubmissionFields(StrictSerializer):
+    """What a submission of every kind may say; a kind adds its own, and its items."""
+
+    name = Text(max_length=200, allow_blank=True, required=False)
+    backend = Choice(["auto", *BackendName.values], required=False)
+    workspace = Text(max_length=64, allow_null=True, required=False)
+    priority = Integer(min_value=LOWEST, max_value=HIGHEST, allow_null=True, required=False)
+    queue = Text(max_length=40, allow_null=True, required=False)
+    parallel = Integer(min_value=1, allow_null=True, required=False)
+    max_attempts = Integer(min_value=1, required=False)
+    timeout = Integer(min_value=1, allow_null=True, required=False)
+    run_at = Moment(allow_null=True, required=False)
+    deadline = Moment(allow_null=True, required=False)
+    after = Listing(child=Id(), max_length=1000, required=False)
+    labels = Listing(child=Text(max_length=100), max_length=100, required=False)
+    on_failure = Choice(OnFailure.choices, required=False)
+
+
+COMMON_FIELDS = frozenset(SubmissionFields().fields)
+
+
+class ValidationTarget(ItemFields):
+    path = Text(max_length=PATH_LENGTH)
+
+
+class ValidationSubmission(SubmissionFields):
+    checks = Listing(child=Text(max_length=40), max_length=100, required=False)
+    check_command = Text(max_length=COMMAND_LENGTH, required=False)
+    targets = Items(ValidationTarget(), initial=[{"path": "src"}])
+
+
+class TestModule(ItemFields):
+    path = Text(max_length=PATH_LENGTH)
+
+
+class TestSubmission(SubmissionFields):
+    test_command = Text(max_length=COMMAND_LENGTH, required=False)
+    modules = Items(TestModule(), initial=[{"path": "tests/test_example.py"}])
+
+
+class AnySubmission(SubmissionFields):
+    """For a kind without a serializer of its own: the fields of an item are the processor's."""
+
+    items = Items(ItemFields(), others=AnyJson(allow_null=True), initial=[{}])
+
+
+SERIALIZERS: dict[str, type[SubmissionFields]] = {
+    "validation": ValidationSubmission,
+    "test": TestSubmission,
+}
+"""Kind → the shape of its bodies; a kind that is not here takes ``AnySubmission``."""
+
+
+def submission(kind: str, items_field: str, body: JSON) -> Submission:
+    """What a validated body asks for."""
+    items = body[items_field]
+    common = {name: body[name] for name in COMMON_FIELDS & body.keys()}
+    options = {
+        name: value
+        for name, value in body.items()
+        if name != items_field and name not in COMMON_FIELDS
+    }
+    for name in ("after", "labels"):
+        if name in common:
+            common[name] = tuple(common[name])
+    return Submission(kind=kind, items=items, options=options, **common)

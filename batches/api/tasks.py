@@ -1,0 +1,130 @@
+"""Tasks: watch, change, cancel, retry, read what they left behind."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db.models import F, Prefetch
+from django.http import FileResponse, Http404
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+
+from batches import operations
+from batches.api.answers import LogLineAnswer, TaskAnswer
+from batches.api.changes import Nothing, TaskChange
+from batches.api.endpoint import UUID_PATTERN, EndpointSet
+from batches.api.filters import ArtefactFilter, LogFilter, TaskFilter
+from batches.api.paging import InLogOrder, NewestFirst
+from batches.api.renderers import Verbatim
+from batches.models import Artefact, Dependency, LogLine, Task
+from batches.querysets import TaskQuerySet
+
+ARTEFACT_NAME = "[A-Za-z0-9._-]{1,100}"
+
+
+def visible_tasks(user: Any) -> TaskQuerySet:
+    """The user's tasks, with all that an answer needs."""
+    dependencies = (
+        Dependency.objects.select_related("predecessor")
+        .only("task_id", "predecessor__custom_id")
+        .order_by("predecessor__position")
+    )
+    visible: TaskQuerySet = Task.objects.visible_to(user)
+    described: TaskQuerySet = visible.filter(batch__sealed_at__isnull=False).annotate(
+        queue=F("batch__queue")
+    )
+    return described.prefetch_related(
+        "attempts", "artefacts", Prefetch("dependencies", dependencies)
+    )
+
+
+class Tasks(EndpointSet):
+    """Tasks of all the batches that you may see."""
+
+    lookup_value_regex = UUID_PATTERN
+    pagination_class = NewestFirst
+    permissions: ClassVar[dict[str, str]] = {
+        "list": "view_task",
+        "retrieve": "view_task",
+        "partial_update": "change_task",
+        "retry": "change_task",
+        "cancel": "change_task",
+        "log": "view_logline",
+        "artefact": "view_artefact",
+    }
+    serializers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {
+        "list": TaskAnswer,
+        "retrieve": TaskAnswer,
+        "partial_update": TaskChange,
+        "retry": Nothing,
+        "cancel": Nothing,
+        "log": LogLineAnswer,
+    }
+    filters: ClassVar[dict[str, Any]] = {
+        "list": TaskFilter,
+        "log": LogFilter,
+        "artefact": ArtefactFilter,
+    }
+
+    def get_queryset(self) -> TaskQuerySet:
+        return visible_tasks(self.request.user)
+
+    def list(self, request: Request) -> Response:
+        tasks = self.page(self.get_queryset())
+        return self.get_paginated_response(self.get_serializer(tasks, many=True).data)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(self._answer())
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        operations.change_task(self.get_object(), **self.read(TaskChange))
+        return Response(self._answer())
+
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        task = self.get_object()
+        self.read(Nothing)
+        operations.retry_task(task)
+        return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        task = self.get_object()
+        self.read(Nothing)
+        operations.cancel_task(task)
+        return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, pagination_class=InLogOrder)
+    def log(self, request: Request, pk: str) -> Response:
+        lines = self.page(LogLine.objects.filter(task=self.get_object()))
+        return self.get_paginated_response(self.get_serializer(lines, many=True).data)
+
+    @action(
+        detail=True,
+        url_path=f"artefacts/(?P<name>{ARTEFACT_NAME})",
+        renderer_classes=[Verbatim],
+        pagination_class=None,
+    )
+    def artefact(self, request: Request, pk: str, name: str) -> FileResponse:
+        """One file of the newest attempt that left one of that name, or of ``?attempt=``."""
+        named = Artefact.objects.filter(task=self.get_object(), name=name)
+        artefact = self.filter_queryset(named).order_by("-attempt").first()
+        if artefact is None:
+            raise Http404(f"No attempt of this task left a file named {name}.")
+        try:
+            file = artefact.file.open("rb")
+        except FileNotFoundError:
+            raise Http404("The file is no longer in the storage of artefacts.") from None
+        return FileResponse(
+            file,
+            as_attachment=True,
+            filename=artefact.name,
+            content_type=artefact.media_type,
+            headers={"X-Content-Type-Options": "nosniff"},
+        )
+
+    def _answer(self) -> Any:
+        return TaskAnswer(self.get_object(), context=self.get_serializer_context()).data

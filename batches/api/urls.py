@@ -1,0 +1,36 @@
+"""The REST endpoints. A slash at the end is optional, and nothing is redirected."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, re_path
+from rest_framework.routers import SimpleRouter
+
+from batches import registry
+from batches.api.batches import Batches, Submissions
+from batches.api.fleet import Queues, Workspaces
+from batches.api.health import Live
+from batches.api.nothing import NothingHere
+from batches.api.stats import Stats
+from batches.api.tasks import Tasks
+
+router = SimpleRouter()
+router.trailing_slash = "/?"
+router.register("batch/tasks", Tasks, "task")
+router.register("batch/queues", Queues, "queue")
+router.register("batch/workspaces", Workspaces, "workspace")
+router.register("batch", Batches, "batch")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    re_path(r"^health/live/?$", Live.as_view(), name="health-live"),
+    re_path(r"^batch/stats/?$", Stats.as_view(), name="stats"),
+    *(
+        re_path(
+            rf"^batch/{kind.endpoint}/?$",
+            Submissions.as_view(kind_name=kind.name, name=f"Submit: {kind.name}"),
+            name=f"submit-{kind.name}",
+        )
+        for kind in registry.kinds().values()
+    ),
+    *router.urls,
+    re_path(r"^batch/", NothingHere.as_view(), name="nothing-here"),
+]

@@ -1,0 +1,13 @@
+"""The Django app."""
+
+from importlib import import_module
+
+from django.apps import AppConfig
+
+
+class BatchesConfig(AppConfig):
+    name = "batches"
+    verbose_name = "Job console"
+
+    def ready(self) -> None:
+        import_module("batches.checks")  # registers the system checks

@@ -1,0 +1,64 @@
+"""What a worker says of itself in the Worker table."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from batches.models import Worker
+from batches.states import BackendName, WorkerState
+
+BEAT_EVERY = 5.0
+
+
+class Presence:
+    """The row of one worker process."""
+
+    def __init__(self, row: Worker) -> None:
+        self.name = row.name
+        self._row = row
+        self._beaten = 0.0
+        self._claimed = False
+        self._said: tuple[object, ...] = ()
+
+    @classmethod
+    def announce(cls, queues: Iterable[str], kinds: Iterable[str], slots: int) -> Presence:
+        host = socket.gethostname()
+        row = Worker.objects.create(
+            name=f"{host[:60]}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+            backend=BackendName.DATABASE,
+            host=host[:100],
+            pid=os.getpid(),
+            queues=sorted(queues),
+            kinds=sorted(kinds),
+            slots=slots,
+        )
+        return cls(row)
+
+    def claimed(self) -> None:
+        self._claimed = True
+
+    def beat(self, state: WorkerState, running: int, workspaces: list[UUID], sandbox: str) -> None:
+        """Write the row when something changed, and every few seconds anyway."""
+        places = sorted(str(workspace) for workspace in workspaces)
+        said = (state, places, sandbox)
+        if said == self._said and time.monotonic() - self._beaten < BEAT_EVERY:
+            return
+        self._said, self._beaten = said, time.monotonic()
+        self.say(state, running, workspaces=places, sandbox=sandbox)
+
+    def say(self, state: WorkerState, running: int, **more: object) -> None:
+        if self._claimed:
+            more["claimed_at"] = Now()
+            self._claimed = False
+        row = Worker.objects.filter(pk=self._row.pk)
+        if not row.update(state=state, running=running, seen_at=Now(), **more):
+            # Taken for dead and forgotten, as after a night's sleep of the machine.
+            self._row.save(force_insert=True)
+            row.update(state=state, running=running, seen_at=Now(), **more)

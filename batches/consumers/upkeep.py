@@ -1,0 +1,73 @@
+"""The thread of a worker that does upkeep, with a database connection of its own.
+
+Whatever may take long and must not hold up the loop that keeps the leases is done here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from batches import upkeep
+from batches.places import openable
+
+logger = logging.getLogger(__name__)
+
+
+class UpkeepThread:
+    """Calls ``upkeep.every_second`` until the block ends, and keeps an eye on the workspaces."""
+
+    def __init__(self) -> None:
+        self.workspaces = openable()
+        """Those this machine can open; replaced as a whole, never changed."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._reap_from = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(1.0):
+                try:
+                    self._turn()
+                except DatabaseError as error:
+                    logger.error("upkeep failed, trying again: %s", error)  # noqa: TRY400
+                    connection.close()
+                    # Workers that were cut off as well get time to renew what they hold.
+                    self._reap_from = time.monotonic() + settings.LEASE_SECONDS / 3
+                except Exception:
+                    # Without upkeep nothing is reaped: the thread must outlive what it stumbles on.
+                    logger.exception("upkeep failed, trying again")
+                    connection.close()
+        finally:
+            connection.close()
+
+    def _turn(self) -> None:
+        self.workspaces = openable()
+        if time.monotonic() >= self._reap_from:
+            upkeep.reap_lost()
+        upkeep.every_second()
+        for _ in upkeep.deletions():
+            if self._stop.is_set():
+                return
+            upkeep.reap_lost()
+            upkeep.every_second()

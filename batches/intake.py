@@ -1,0 +1,162 @@
+"""A submission becomes rows: all of it is vetted first, then inserted, then sealed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import IO, Any
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from batches.lanes import lane_of
+from batches.models import Batch, Dependency, Task
+from batches.queue import resources, sql, wishes
+from batches.queue.removal import delete_batch
+from batches.states import BackendName, BatchState, PriorityFrom
+from batches.submission import FieldError, InvalidSubmission, Submission
+from batches.vetting import Errors, Graph, Plan, vet_batch, vet_items
+
+CHUNK = 1000
+"""Rows inserted in one transaction: a longer one would stall the renewals of running tasks."""
+SPOOL_IN_MEMORY = 4 * 1024 * 1024
+
+
+def admit(owner: User, submission: Submission) -> Batch:
+    """Validate a submission and store it; returns the sealed batch.
+
+    Raises:
+        InvalidSubmission: nothing was stored.
+    """
+    errors = Errors()
+    plan = vet_batch(owner, submission, errors)
+    with _spool() as spool:
+        graph = vet_items(submission, plan, spool, errors)
+        errors.raise_any()
+        spool.seek(0)
+        batch = _open_batch(owner, submission, plan, len(graph.names))
+        try:
+            _insert_tasks(batch, submission, plan, spool, graph)
+        except BaseException:
+            delete_batch(batch.pk)
+            raise
+    wishes.seal(batch.pk)
+    if away := resources.away():
+        resources.park(away, batch.pk)
+    batch.refresh_from_db()
+    return batch
+
+
+@contextmanager
+def _spool() -> Iterator[IO[str]]:
+    """A place for validated items, so that memory does not grow with the submission."""
+    with tempfile.SpooledTemporaryFile(
+        SPOOL_IN_MEMORY, mode="w+", encoding="utf-8", newline="\n"
+    ) as spool:
+        yield spool
+
+
+def _open_batch(owner: User, submission: Submission, plan: Plan, total: int) -> Batch:
+    batch = Batch(
+        kind=plan.kind.name,
+        name=submission.name,
+        owner=owner,
+        workspace=plan.workspace,
+        backend=BackendName.DATABASE,
+        queue=plan.queue,
+        state=BatchState.OPEN,
+        priority=submission.priority,
+        parallel=submission.parallel,
+        max_attempts=submission.max_attempts,
+        timeout=plan.timeout,
+        run_at=submission.run_at,
+        deadline=submission.deadline,
+        on_failure=submission.on_failure,
+        labels=list(submission.labels),
+        options=submission.options,
+        unmet_after=len(plan.after),
+        total=total,
+    )
+    while True:
+        try:
+            with transaction.atomic():
+                _hold(plan.after)
+                batch.save(force_insert=True)
+                batch.after.set(plan.after)
+        except IntegrityError:
+            if not Batch.objects.filter(number=batch.number).exists():
+                raise
+            batch.number += 1  # another submission came in the same microsecond
+        else:
+            return batch
+
+
+def _hold(predecessors: list[Batch]) -> None:
+    """Keep the batches it comes after from being deleted, which their deletion does in turn."""
+    ids = [batch.pk for batch in predecessors]
+    sql.lock_batches(sql.in_ids("b.id"), [sql.ids(ids)])
+    if Batch.objects.filter(pk__in=ids).sealed().count() != len(ids):
+        raise InvalidSubmission([FieldError("after", "One of these batches is being deleted.")])
+
+
+def _insert_tasks(
+    batch: Batch, submission: Submission, plan: Plan, spool: IO[str], graph: Graph
+) -> None:
+    predecessors = {position for needed in graph.edges.values() for position in needed}
+    ids: dict[int, UUID] = {}
+    linked = predecessors | graph.edges.keys()
+    lines = enumerate(spool)
+    while chunk := list(itertools.islice(lines, CHUNK)):
+        tasks = [
+            _task(batch, submission, plan, position, json.loads(line)) for position, line in chunk
+        ]
+        for task in tasks:
+            task.unmet_dependencies = 1 if graph.edges.get(task.position) else 0
+            task.has_dependents = task.position in predecessors
+            if task.position in linked:
+                ids[task.position] = task.pk
+        with transaction.atomic():
+            Task.objects.bulk_create(tasks)
+    pairs = (
+        Dependency(task_id=ids[position], predecessor_id=ids[needed])
+        for position, all_needed in graph.edges.items()
+        for needed in all_needed
+    )
+    while links := list(itertools.islice(pairs, CHUNK)):
+        Dependency.objects.bulk_create(links)
+
+
+def _task(
+    batch: Batch, submission: Submission, plan: Plan, position: int, spooled: list[Any]
+) -> Task:
+    name, priority, timeout, payload, needs, replay_safe = spooled
+    source = PriorityFrom.ITEM
+    if priority is None:
+        inherited = submission.priority
+        source = PriorityFrom.QUEUE if inherited is None else PriorityFrom.BATCH
+        priority = plan.queue.priority if inherited is None else inherited
+    return Task(
+        batch=batch,
+        position=position,
+        custom_id=name,
+        kind=plan.kind.name,
+        payload=payload,
+        needs=needs,
+        priority=priority,
+        priority_from=source,
+        lane=lane_of(priority, batch.number),
+        timeout=timeout or plan.timeout,
+        max_attempts=submission.max_attempts,
+        replay_safe=replay_safe,
+        run_after=_in_the_future(submission.run_at),
+    )
+
+
+def _in_the_future(moment: datetime | None) -> datetime | None:
+    return moment if moment is not None and moment > timezone.now() else None

@@ -1,0 +1,38 @@
+"""What the commands share: a person's mistake ends in one sentence, never in a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, OperationalError, ProgrammingError
+
+from batches.operations import Conflict
+from batches.submission import InvalidSubmission
+
+
+class ConsoleCommand(BaseCommand):
+    """A command of the console."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except InvalidSubmission as refused:
+            lines = [f"{error.field}: {error.message}" for error in refused.errors]
+            raise CommandError("\n".join(lines)) from refused
+        except Conflict as conflict:
+            raise CommandError(str(conflict)) from conflict
+        except DatabaseError as error:
+            raise CommandError(explained(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted.", returncode=130) from None
+
+
+def explained(error: DatabaseError) -> str:
+    """What a person can do about it."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "no such table" in reason or isinstance(error, ProgrammingError):
+        return f"The database has no tables yet ({reason}). Start with: manage.py up"
+    if isinstance(error, OperationalError):
+        return f"The database does not answer: {reason}"
+    return f"The database refused: {reason}"

@@ -1,0 +1,82 @@
+"""Submits a batch from a file, by the same rules as the REST API."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandError
+from rest_framework.exceptions import ParseError, ValidationError
+
+from agents.contract import JSON
+from batches import operations, registry
+from batches.api.parsing import ObjectParser
+from batches.api.problems import field_errors
+from batches.api.submissions import SERIALIZERS, AnySubmission, submission
+from batches.management.base import ConsoleCommand
+from batches.management.following import failures, follow
+from batches.states import BatchStatus
+from batches.submission import FieldError, InvalidSubmission, Submission
+
+
+class Command(ConsoleCommand):
+    help = (
+        'Submit a batch: FILE is the body of the REST call plus "kind". Prints the batch\'s id. '
+        "With --wait the exit code is 0 when it completed, else 1."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", help="a JSON file, or - for standard input")
+        parser.add_argument("--kind", help="the kind of its tasks, where FILE does not say it")
+        parser.add_argument("--wait", action="store_true", help="show progress until it ends")
+        parser.add_argument("--user", default="admin", help="whose batch it is (admin)")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        body = read(options["file"])
+        wanted = understood(body, options["kind"])
+        users = get_user_model().objects.filter(is_active=True)
+        owner = users.filter(username=options["user"]).first()
+        if owner is None:
+            raise CommandError(f"--user: there is no active user {options['user']!r}.")
+        batch = operations.submit(owner, wanted)
+        self.stdout.write(str(batch.pk))
+        self.stdout.flush()
+        if options["wait"] and follow(batch.pk, self.stderr, stderr=True) != BatchStatus.COMPLETED:
+            for line in failures(batch.pk):
+                self.stderr.write(line)
+            raise SystemExit(1)
+
+
+def read(file: str) -> JSON:
+    """The JSON object in a file, or on standard input."""
+    try:
+        if file == "-":
+            return ObjectParser().parse(sys.stdin.buffer)
+        with Path(file).open("rb") as stream:
+            return ObjectParser().parse(stream)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
+    except ParseError as error:
+        raise CommandError(f"{file}: {error.detail}") from error
+
+
+def understood(body: JSON, kind_name: str | None) -> Submission:
+    """What the body asks for.
+
+    Raises:
+        InvalidSubmission: names every wrong field.
+    """
+    name = body.pop("kind", kind_name)
+    known = registry.kinds()
+    if not isinstance(name, str) or name not in known or kind_name not in {None, name}:
+        words = f"Say one of {', '.join(sorted(known))}, here or with --kind."
+        raise InvalidSubmission([FieldError("kind", words)])
+    serializer = SERIALIZERS.get(name, AnySubmission)(data=body)
+    try:
+        serializer.is_valid(raise_exception=True)
+    except ValidationError as refused:
+        raise InvalidSubmission(list(field_errors(refused.detail))) from refused
+    return submission(name, known[name].items, serializer.validated_data)

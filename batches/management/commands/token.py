@@ -1,0 +1,39 @@
+"""Makes an API token."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandError
+from knox.models import AuthToken
+from knox.settings import knox_settings
+
+from batches.management.arguments import whole_number
+from batches.management.base import ConsoleCommand
+
+
+class Command(ConsoleCommand):
+    help = "Make an API token for a user. It is the last word printed and is not shown again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument(
+            "--days",
+            type=whole_number(1, 3650),
+            default=knox_settings.TOKEN_TTL.days,
+            help="how long it is valid (%(default)s)",
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        users = get_user_model().objects.filter(is_active=True)
+        user = users.filter(username=options["username"]).first()
+        if user is None:
+            raise CommandError(
+                f"There is no active user {options['username']!r}. The admin makes users, and so "
+                "does: manage.py createsuperuser"
+            )
+        made, token = AuthToken.objects.create(user=user, expiry=timedelta(days=options["days"]))
+        self.stdout.write(f"Valid until {made.expiry:%Y-%m-%d}, shown once: {token}")

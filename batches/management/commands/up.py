@@ -1,0 +1,178 @@
+"""Starts everything on this machine and watches over it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import socket
+import sys
+import time
+from argparse import ArgumentParser
+from signal import Signals
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import connection
+from django.utils.module_loading import import_string
+
+from batches.management import installation
+from batches.management.arguments import whole_number
+from batches.management.base import ConsoleCommand
+from batches.management.processes import Program, Supervisor
+
+WEB_WORKERS, WEB_THREADS = 2, 4
+WEB_GRACE = 10
+"""Seconds for open requests when it stops. Gunicorn loses a SIGTERM that reaches a process of its
+own between fork and its handlers, and then waits for all of them."""
+ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Wildcard addresses, and where this machine reaches them."""
+
+
+class Command(ConsoleCommand):
+    help = (
+        "Prepare the database, then run the web server and a worker until Ctrl-C. "
+        "Everything is kept in the data directory (--data-dir DIR, by default ./data)."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--port", type=whole_number(1, 65535), default=8000)
+        parser.add_argument(
+            "--slots",
+            type=whole_number(1, 1024),
+            default=2,
+            help="tasks that run at once; from 2 on, one is kept for kinds other than agent",
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        host, port = options["host"], options["port"]
+        try:
+            with installation.only_one(settings.DATA_DIR), listen(host, port) as listener:
+                self.prepare(address(host, port))
+                self.warn(host)
+                self.serve(listener, host, options["slots"])
+        except installation.AlreadyRunning as other:
+            raise CommandError(
+                f"Another `up` ({other}) runs on {settings.DATA_DIR}. Stop it first, or choose "
+                "another --data-dir and --port."
+            ) from other
+
+    def prepare(self, url: str) -> None:
+        """Tables, static files, first user; one line for each."""
+        self.say(f"Data in {settings.DATA_DIR}")
+        self.say(f"Preparing the database ({connection.display_name}) …")
+        started = time.monotonic()
+        if applied := installation.migrate():
+            self.say(f"{applied} migrations applied in {time.monotonic() - started:.1f} s")
+        installation.collect_static()
+        if credentials := installation.first_user():
+            self.welcome(credentials, url)
+        else:
+            self.say("Users and tokens are as they were. A new API token: manage.py token admin")
+
+    def welcome(self, credentials: installation.Credentials, url: str) -> None:
+        self.say(
+            "\nThis is the first start. What follows is shown once:\n\n"
+            f"  user       {credentials.username}\n"
+            f"  password   {credentials.password}\n"
+            f"  API token  {credentials.token}\n\n"
+            "Try it, once everything has started:\n\n"
+            f"  curl -H 'Authorization: Token {credentials.token}' {url}/batch/stats\n"
+        )
+
+    def warn(self, host: str) -> None:
+        """Say loudly what a person should not find out later."""
+        if os.geteuid() == 0:
+            self.shout("Running as root: use an ordinary user where you can.")
+        held = import_string(settings.SANDBOX_PROBE)()
+        if held.kind == "rlimits":
+            if settings.REQUIRE_SANDBOX:
+                raise CommandError(f"REQUIRE_SANDBOX is true, but {held.reason}.")
+            self.shout(
+                "Commands of tasks are NOT ISOLATED: resource limits alone hold them, so they can "
+                f"read and write what this user can. {held.reason}. REQUIRE_SANDBOX=true refuses "
+                "to start like this."
+            )
+        if host not in {"127.0.0.1", "::1", "localhost"}:
+            self.shout(
+                f"Listening on {host}, which others may reach, without encryption: put a TLS "
+                "proxy in front of it (deploy/README.md). Names it answers to, ALLOWED_HOSTS: "
+                f"{', '.join(settings.ALLOWED_HOSTS)}."
+            )
+
+    def serve(self, listener: socket.socket, host: str, slots: int) -> None:
+        port = listener.getsockname()[1]
+        url = address(host, port)
+        Supervisor(
+            programs=[web(listener), worker(slots)],
+            say=self.shout,
+            ready=lambda: answers(listener),
+            when_ready=lambda: self.say(f"The console is ready: {url}/admin/ (Ctrl-C stops it)"),
+        ).run()
+        self.say("Stopped.")
+
+    def say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+    def shout(self, text: str) -> None:
+        self.stderr.write(self.style.WARNING(f"** {text}"))
+        self.stderr.flush()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket that the web server inherits: the port stays ours while it restarts."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family, backlog=512)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = "another program uses it. --port chooses another one"
+        elif isinstance(error, socket.gaierror) or error.errno is None:
+            reason = str(error.strerror)
+        else:
+            # Python adds the address to the text; the system's own is enough.
+            reason = os.strerror(error.errno)
+        raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
+
+
+def address(host: str, port: int) -> str:
+    """Where a person reaches the console."""
+    if settings.HTTPS:
+        return f"https://{settings.ALLOWED_HOSTS[0]}"
+    host = ANY.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def web(listener: socket.socket) -> Program:
+    descriptor = listener.fileno()
+    command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"fd://{descriptor}"]
+    command += ["--worker-class", "gthread", "--workers", str(WEB_WORKERS)]
+    command += ["--threads", str(WEB_THREADS), "--preload", "--no-control-socket"]
+    command += ["--graceful-timeout", str(WEB_GRACE), "--log-level", "warning"]
+    command += ["--chdir", str(settings.BASE_DIR)]
+    # In a hurry it is killed: it keeps nothing, and may miss a gentler signal just after a fork.
+    return Program("web", command, Signals.SIGKILL, Signals.SIGINT, (descriptor,), last=True)
+
+
+def worker(slots: int) -> Program:
+    manage = str(settings.BASE_DIR / "manage.py")
+    command = [sys.executable, manage, "worker", "--slots", str(slots)]
+    return Program("worker", command, Signals.SIGTERM, Signals.SIGTERM)
+
+
+def answers(listener: socket.socket) -> bool:
+    """Does the web server answer? What it says does not matter here."""
+    host, port = listener.getsockname()[:2]
+    with contextlib.closing(
+        http.client.HTTPConnection(ANY.get(host, host), port, timeout=1)
+    ) as server:
+        try:
+            server.request("GET", "/health/live")
+            server.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+    return True

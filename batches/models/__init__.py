@@ -1,0 +1,21 @@
+"""Fields, constraints and indexes."""
+
+from batches.models.batch import Batch
+from batches.models.evidence import Artefact, LogLine
+from batches.models.fleet import Chore, Queue, Resource, Start, Worker, Workspace
+from batches.models.task import Attempt, Dependency, Task
+
+__all__ = [
+    "Artefact",
+    "Attempt",
+    "Batch",
+    "Chore",
+    "Dependency",
+    "LogLine",
+    "Queue",
+    "Resource",
+    "Start",
+    "Task",
+    "Worker",
+    "Workspace",
+]

@@ -1,0 +1,239 @@
+"""Taking the next tasks: leases on the first rows of the lanes that may run now."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from batches.queue import sql
+from batches.queue.walk import Claimant, Lane, Room, spans
+
+MOST_STARTING = 64
+"""Most batches one claim locks at once to start them, unless it wants more tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to settle one attempt of a task."""
+
+    task_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lease and what is needed to run it. ``payload`` is JSON text, as stored."""
+
+    lease: Lease
+    batch_id: UUID
+    kind: str
+    payload: str
+    timeout: float
+    """Seconds: the task's own, or what is left until the batch's deadline."""
+    workspace_id: UUID | None
+    limited: bool
+    """Others may be waiting for this one to end, because a limit holds them back."""
+
+
+def claim(claimant: Claimant, room: Room) -> list[Claimed]:
+    """Lease the first tasks that may run now, in order: priority, age of the batch, position.
+
+    Repeats while there is room and another lane. May be called any number of times, by any number
+    of processes at once.
+    """
+    claimed: list[Claimed] = []
+    full: set[str] = set()
+    for span in spans(claimant, room, full):
+        wanted = room.left(span.lanes[0].kind)
+        if wanted <= 0:
+            continue
+        taken = (
+            _claim_limited(claimant, span.lanes[0], wanted, full)
+            if span.lanes[0].limited
+            else _claim_span(claimant, span.lanes, wanted)
+        )
+        room.take(span.lanes[0].kind, len(taken))
+        claimed += taken
+    return claimed
+
+
+def _claim_limited(claimant: Claimant, lane: Lane, wanted: int, full: set[str]) -> list[Claimed]:
+    """Claim under a limit: lock what carries the limit, then count, then claim.
+
+    Two claimers that count before they lock both find the last place free. The first look is only
+    there to spare the locks: a limit that is reached is found so by every claim.
+    """
+    if _places_left(lane, wanted, full) <= 0:
+        return []
+    with transaction.atomic():
+        free = _places_left(lane, wanted, full, sql.locked("FOR NO KEY UPDATE"))
+        taken = _claim_span(claimant, [lane], free) if free > 0 else []
+        if taken and lane.rated:
+            _record_starts(lane.queue, len(taken))
+    return taken
+
+
+def _places_left(lane: Lane, wanted: int, full: set[str], lock: str = "") -> int:
+    """How many of the wanted tasks the limits allow; notes a queue that allows none."""
+    queues = sql.rows(
+        f"SELECT concurrency_limit, rate_limit, paused_at FROM {sql.QUEUE} WHERE name = %s{lock}",
+        [lane.queue],
+    )
+    batches = sql.rows(
+        f"SELECT parallel FROM {sql.BATCH} WHERE id = %s AND state = 'open' "
+        f"AND paused_at IS NULL AND cancel_requested_at IS NULL{lock}",
+        [sql.one_id(lane.batch_id)],
+    )
+    [(queue_limit, rate_limit, queue_paused)] = queues
+    in_queue = 0 if queue_paused else min([wanted, *_left_in_queue(lane, queue_limit, rate_limit)])
+    if in_queue <= 0:
+        full.add(lane.queue)
+        return 0
+    if not batches:
+        return 0
+    [(parallel,)] = batches
+    if parallel is None:
+        return in_queue
+    [(used,)] = sql.rows(
+        f"SELECT count(*) FROM {sql.TASK} t WHERE t.batch_id = %s AND t.state = 'running'",
+        [sql.one_id(lane.batch_id)],
+    )
+    return min(in_queue, int(parallel) - int(used))
+
+
+def _left_in_queue(lane: Lane, queue_limit: int | None, rate_limit: int | None) -> Iterator[int]:
+    if queue_limit is not None:
+        [(used,)] = sql.rows(
+            f"SELECT count(*) FROM {sql.TASK} t JOIN {sql.BATCH} b ON b.id = t.batch_id "
+            "WHERE t.state = 'running' AND b.queue_id = %s",
+            [lane.queue],
+        )
+        yield queue_limit - used
+    if rate_limit is not None:
+        [(used,)] = sql.rows(
+            f"SELECT count(*) FROM batches_start WHERE queue_id = %s AND at > {sql.later('-60')}",
+            [lane.queue],
+        )
+        yield rate_limit - used
+
+
+def _record_starts(queue: str, number: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO batches_start (queue_id, at) VALUES (%s, {sql.now()})",
+            [(queue,)] * number,
+        )
+
+
+def _claim_span(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Claimed]:
+    if all(lane.started for lane in lanes):
+        return _claim_rows(claimant, lanes, wanted)
+    # Each lane had a ready row a moment ago, so that as many lanes as tasks are nearly always
+    # enough. More are looked at where others took them, or what they need is away.
+    claimed: list[Claimed] = []
+    step = wanted
+    while lanes and len(claimed) < wanted:
+        claimed += _claim_starting(claimant, lanes[:step], wanted - len(claimed))
+        lanes, step = lanes[step:], min(step * 2, max(wanted, MOST_STARTING))
+    return claimed
+
+
+def _claim_starting(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Claimed]:
+    """Claim from lanes of which some have not started: with its first task a batch starts.
+
+    Nobody must see the one without the other. The batch is locked first, as by everyone who
+    writes a batch and then its tasks; one that another has locked is left to its claimer.
+    """
+    claimed: list[Claimed] = []
+    with transaction.atomic():
+        starting = _lock_starting({lane.batch_id for lane in lanes if not lane.started})
+        # Neighbours only: one statement over a gap would step over every row in it.
+        for mine, run in itertools.groupby(
+            lanes, key=lambda lane: lane.started or lane.batch_id in starting
+        ):
+            if mine and len(claimed) < wanted:
+                claimed += _claim_rows(claimant, list(run), wanted - len(claimed))
+        _mark_started(starting & {item.batch_id for item in claimed})
+    return claimed
+
+
+def _lock_starting(batches: set[UUID]) -> set[UUID]:
+    found = sql.rows(
+        f"SELECT b.id FROM {sql.BATCH} b WHERE {sql.in_ids('b.id')} AND b.state = 'open' "
+        "AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL "
+        f"ORDER BY b.id{sql.locked('FOR NO KEY UPDATE SKIP LOCKED')}",
+        [sql.ids(batches)],
+    )
+    return {sql.as_uuid(row[0]) for row in found}
+
+
+def _claim_rows(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Claimed]:
+    by_batch = {lane.batch_id: lane for lane in lanes}
+    needs, away = _without(claimant.away)
+    found = sql.rows(
+        f"""
+        WITH picked AS {"MATERIALIZED" if sql.is_postgres() else ""} (
+            SELECT t.id FROM {sql.TASK} t
+            WHERE {sql.READY.format(t="t")} AND t.lane BETWEEN %s AND %s
+              AND {sql.in_ids(sql.unindexed("t.batch_id"))} {needs}
+            ORDER BY t.lane, t.position LIMIT %s{sql.locked("FOR UPDATE SKIP LOCKED")}
+        )
+        UPDATE {sql.TASK} SET
+            state = 'running', attempt = attempt + 1, worker = %s,
+            started_at = {sql.now()}, leased_until = {sql.later("%s")}, effect_at = NULL
+        WHERE id IN (SELECT id FROM picked)
+        RETURNING id, attempt, batch_id, kind, payload, timeout, lane, position
+        """,
+        [
+            lanes[0].number,
+            lanes[-1].number,
+            sql.ids(by_batch),
+            *away,
+            wanted,
+            claimant.worker,
+            settings.LEASE_SECONDS,
+        ],
+    )
+    found.sort(key=lambda row: (row[6], row[7]))
+    return [_claimed(row, by_batch[sql.as_uuid(row[2])]) for row in found]
+
+
+def _without(away: Collection[str]) -> tuple[str, list[Any]]:
+    """A condition that leaves out tasks which need something that is away, and its parameters."""
+    if not away:
+        return "", []
+    if sql.is_postgres():
+        return "AND NOT jsonb_exists_any(t.needs, %s)", [list(away)]
+    marks = ", ".join(["%s"] * len(away))
+    return (
+        f"AND NOT EXISTS (SELECT 1 FROM json_each(t.needs) n WHERE n.value IN ({marks}))",
+        list(away),
+    )
+
+
+def _claimed(row: tuple[Any, ...], lane: Lane) -> Claimed:
+    timeout = float(row[5])
+    return Claimed(
+        lease=Lease(sql.as_uuid(row[0]), row[1]),
+        batch_id=lane.batch_id,
+        kind=row[3],
+        payload=row[4],
+        timeout=timeout if lane.seconds_left is None else min(timeout, lane.seconds_left),
+        workspace_id=lane.workspace_id,
+        limited=lane.limited,
+    )
+
+
+def _mark_started(batches: set[UUID]) -> None:
+    if batches:
+        sql.change(
+            f"UPDATE {sql.BATCH} SET started_at = {sql.now()} "
+            f"WHERE {sql.in_ids('id')} AND started_at IS NULL",
+            [sql.ids(batches)],
+        )

@@ -1,0 +1,114 @@
+"""Keeping a lease: renewing it, hearing of a cancel, announcing an effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from batches.queue import sql
+from batches.queue.claim import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Which leases were renewed and which are lost; one in neither was locked: ask again."""
+
+    renewed: frozenset[Lease]
+    lost: frozenset[Lease]
+
+
+def renew(leases: Sequence[Lease]) -> Renewal:
+    """Extend the leases that still hold by LEASE_SECONDS from now.
+
+    Rows another writer has locked are passed over: an update of many running rows that waited for
+    them was seen to deadlock with settles.
+    """
+    if not leases:
+        return Renewal(frozenset(), frozenset())
+    renewed = _leases(
+        sql.rows(
+            f"""
+            WITH held AS {"MATERIALIZED" if sql.is_postgres() else ""} (
+                SELECT t.id FROM {sql.TASK} t JOIN {_given()} ON i.id = t.id
+                WHERE t.attempt = i.attempt AND t.state = 'running'
+                ORDER BY t.id{sql.locked("FOR UPDATE OF t SKIP LOCKED")}
+            )
+            UPDATE {sql.TASK} SET leased_until = {sql.later("%s")}
+            WHERE id IN (SELECT id FROM held)
+            RETURNING id, attempt
+            """,
+            [_parameter(leases), settings.LEASE_SECONDS],
+        )
+    )
+    missing = [lease for lease in leases if lease not in renewed]
+    return Renewal(renewed, frozenset(missing) - _holding(missing) if missing else frozenset())
+
+
+def _holding(leases: Sequence[Lease]) -> frozenset[Lease]:
+    return _leases(
+        sql.rows(
+            f"SELECT t.id, t.attempt FROM {sql.TASK} t JOIN {_given()} ON i.id = t.id "
+            "WHERE t.attempt = i.attempt AND t.state = 'running'",
+            [_parameter(leases)],
+        )
+    )
+
+
+def cancel_wanted(leases: Sequence[Lease]) -> frozenset[Lease]:
+    """Those of the leases whose task or batch somebody asked to cancel."""
+    if not leases:
+        return frozenset()
+    return _leases(
+        sql.rows(
+            f"SELECT t.id, t.attempt FROM {sql.TASK} t JOIN {_given()} ON i.id = t.id "
+            f"JOIN {sql.BATCH} b ON b.id = t.batch_id "
+            "WHERE t.attempt = i.attempt AND t.state = 'running' "
+            "AND (t.cancel_requested_at IS NOT NULL OR b.cancel_requested_at IS NOT NULL)",
+            [_parameter(leases)],
+        )
+    )
+
+
+def announce_effect(lease: Lease) -> bool:
+    """Renew the lease and write down that something shared is about to change.
+
+    From then on a lost attempt is not replayed. False: the lease is lost, or somebody asked to
+    cancel the task or its batch.
+    """
+    changed = sql.change(
+        f"UPDATE {sql.TASK} SET leased_until = {sql.later('%s')}, effect_at = {sql.now()} "
+        "WHERE id = %s AND attempt = %s AND state = 'running' AND cancel_requested_at IS NULL "
+        f"AND leased_until > {sql.now()} AND NOT EXISTS (SELECT 1 FROM {sql.BATCH} b "
+        f"WHERE b.id = {sql.TASK}.batch_id AND b.cancel_requested_at IS NOT NULL)",
+        [settings.LEASE_SECONDS, sql.one_id(lease.task_id), lease.attempt],
+    )
+    return changed == 1
+
+
+def _given() -> str:
+    """The leases of the parameter, as a table ``i(id, attempt)``."""
+    if sql.is_postgres():
+        return "json_to_recordset(%s) AS i(id uuid, attempt int)"
+    return (
+        "(SELECT json_extract(value, '$.id') AS id, json_extract(value, '$.attempt') AS attempt "
+        "FROM json_each(%s)) AS i"
+    )
+
+
+def _parameter(leases: Iterable[Lease]) -> str:
+    return json.dumps(
+        [
+            {
+                "id": str(lease.task_id) if sql.is_postgres() else lease.task_id.hex,
+                "attempt": lease.attempt,
+            }
+            for lease in leases
+        ]
+    )
+
+
+def _leases(found: Iterable[tuple[object, ...]]) -> frozenset[Lease]:
+    return frozenset(Lease(sql.as_uuid(row[0]), int(str(row[1]))) for row in found)

@@ -1,0 +1,134 @@
+"""The few places where PostgreSQL and SQLite are told the same thing in other words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from batches.lanes import BATCH_NUMBER
+
+TASK, ATTEMPT, BATCH, QUEUE = "batches_task", "batches_attempt", "batches_batch", "batches_queue"
+
+CHUNK = 5000
+"""Rows changed in one transaction: a longer one would keep every other writer waiting."""
+
+# Literals, not parameters: a planner uses a partial index only when it can see that its
+# condition holds.
+READY = (
+    "{t}.state = 'queued' AND {t}.run_after IS NULL AND {t}.unmet_dependencies = 0 "
+    "AND {t}.waiting_for = '' AND {t}.dispatched_at IS NULL"
+)
+
+NUMBER_OF_LANE = f"& {BATCH_NUMBER}"
+
+
+def is_postgres() -> bool:
+    return connection.vendor == "postgresql"
+
+
+def now() -> str:
+    """The database's clock as it reads now, not when the transaction began."""
+    return "clock_timestamp()" if is_postgres() else "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+
+
+def moment() -> str:
+    """The same, to compare a column with.
+
+    PostgreSQL's clock is volatile, so that a bare call is asked for every row, and is never the
+    condition of an index; a subquery is asked once.
+    """
+    return f"(SELECT {now()})" if is_postgres() else now()
+
+
+def picked(select: str) -> str:
+    """``id`` is among what the select finds, which is run once and first.
+
+    As a join PostgreSQL may read the whole table for it, or run it more than once.
+    """
+    return f"id = ANY(ARRAY({select}))" if is_postgres() else f"id IN ({select})"
+
+
+def unindexed(column: str) -> str:
+    """The column, such that SQLite does not look for an index on it: it has no statistics to know
+    that another one is better."""
+    return column if is_postgres() else f"+{column}"
+
+
+def has(state: str, batch: str) -> str:
+    """A batch has a task in that state.
+
+    By the first position rather than EXISTS: PostgreSQL expects that one of many such rows is found
+    at once by reading the table, and reads all of it where the batch has none.
+    """
+    return (
+        f"(SELECT h.position FROM {TASK} h WHERE h.batch_id = {batch} AND h.state = '{state}' "
+        "ORDER BY h.position LIMIT 1) IS NOT NULL"
+    )
+
+
+def later(seconds: str) -> str:
+    """The clock plus ``seconds``, an SQL expression that gives a number (or NULL)."""
+    if is_postgres():
+        return f"(clock_timestamp() + ({seconds}) * interval '1 second')"
+    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now', ({seconds}) || ' seconds')"
+
+
+def locked(kind: str) -> str:
+    """A lock clause, where rows can be locked; SQLite's writers wait for each other as a whole."""
+    return f" {kind}" if is_postgres() else ""
+
+
+def one_id(value: UUID) -> Any:
+    """An id as a parameter."""
+    return value if is_postgres() else value.hex
+
+
+def ids(values: Iterable[UUID]) -> Any:
+    """Ids as one parameter for ``in_ids``."""
+    if is_postgres():
+        return list(values)
+    return json.dumps([value.hex for value in values])
+
+
+def in_ids(column: str) -> str:
+    """``column`` is one of the ids of the parameter."""
+    if is_postgres():
+        return f"{column} = ANY(%s)"
+    return f"{column} IN (SELECT value FROM json_each(%s))"
+
+
+def as_uuid(value: Any) -> UUID:
+    """What a raw cursor gives for an id: a UUID on PostgreSQL, 32 hex digits on SQLite."""
+    return value if isinstance(value, UUID) else UUID(hex=value)
+
+
+def lock_batches(condition: str, params: Sequence[Any]) -> None:
+    """Lock batch rows, in the order of their ids, until the transaction ends.
+
+    Writers of many waiting rows of a batch take turns so: each locks rows in an order of its own,
+    and two of them would wait for each other.
+    """
+    if is_postgres():
+        rows(
+            f"SELECT b.id FROM {BATCH} b WHERE {condition} ORDER BY b.id FOR NO KEY UPDATE", params
+        )
+
+
+def rows(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run one statement and return what it returns."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+def change(sql: str, params: Sequence[Any] = ()) -> int:
+    """Run one statement and return how many rows it changed."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        changed: int = cursor.rowcount
+        return changed

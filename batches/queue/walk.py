@@ -1,0 +1,153 @@
+"""Which lanes may be claimed from now, in claim order: one index probe each to find them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from batches.queue import sql
+
+WINDOWS = (8, 64, 512)
+"""Lanes looked at in the first, second and every further statement of one claim."""
+
+
+class Room(Protocol):
+    """How many tasks the claimant can take."""
+
+    def left(self, kind: str) -> int: ...
+
+    def take(self, kind: str, number: int) -> None: ...
+
+    def full(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, and from where. ``queues`` empty: from all."""
+
+    worker: str
+    backend: str
+    queues: frozenset[str] = frozenset()
+    workspaces: frozenset[UUID] = frozenset()
+    away: frozenset[str] = frozenset()
+    """Resources known to be away: tasks that need one are left where they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    number: int
+    batch_id: UUID
+    kind: str
+    workspace_id: UUID | None
+    queue: str
+    seconds_left: float | None
+    started: bool
+    open: bool
+    limited: bool
+    rated: bool
+    """Its queue has a rate limit: starts are recorded."""
+
+
+@dataclass(slots=True)
+class Span:
+    """Neighbouring lanes that one statement can claim from."""
+
+    lanes: list[Lane] = field(default_factory=list)
+
+    def takes(self, lane: Lane) -> bool:
+        if not self.lanes:
+            return True
+        last = self.lanes[-1]
+        return lane.kind == last.kind and not lane.limited and not last.limited
+
+
+def spans(claimant: Claimant, room: Room, full: Container[str]) -> Iterator[Span]:
+    """Lanes in claim order, blocked ones left out, neighbours of one kind joined.
+
+    ``full`` are queues whose limit is reached; the caller adds to them while it claims.
+
+    A lane that is left out ends the span, so that a span's range of lane numbers holds no other
+    lane than its own, but for one submitted meanwhile: the claim checks the batch as well.
+    """
+    after, window = -1, 0
+    while True:
+        width = WINDOWS[min(window, len(WINDOWS) - 1)]
+        lanes = _lanes(claimant, after, width)
+        span = Span()
+        for lane in lanes:
+            if not _may_run(claimant, room, full, lane) or not span.takes(lane):
+                if span.lanes:
+                    yield span
+                span = Span()
+            if _may_run(claimant, room, full, lane):
+                span.lanes.append(lane)
+        if span.lanes:
+            yield span
+        if len(lanes) < width or room.full():
+            return
+        after, window = lanes[-1].number, window + 1
+
+
+def _may_run(claimant: Claimant, room: Room, full: Container[str], lane: Lane) -> bool:
+    return (
+        lane.open
+        and lane.queue not in full
+        and (not claimant.queues or lane.queue in claimant.queues)
+        and (lane.workspace_id is None or lane.workspace_id in claimant.workspaces)
+        and room.left(lane.kind) > 0
+    )
+
+
+def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
+    """The next lanes with a ready row: one index probe each, however many rows a lane holds.
+
+    A loose index scan as a recursive query: see the PostgreSQL wiki, "Loose indexscan".
+    """
+    # Not min(): where PostgreSQL thinks that few rows are ready, it aggregates all of them.
+    first = f"SELECT t.lane FROM {sql.TASK} t WHERE {sql.READY.format(t='t')}"
+    once = "ORDER BY t.lane, t.position LIMIT 1"
+    left = (
+        f"extract(epoch from b.deadline - {sql.now()})"
+        if sql.is_postgres()
+        else "(julianday(b.deadline) - julianday('now')) * 86400.0"
+    )
+    found = sql.rows(
+        f"""
+        WITH RECURSIVE walk(lane, n) AS (
+            SELECT ({first} AND t.lane > %s {once}), 1
+            UNION ALL
+            SELECT ({first} AND t.lane > walk.lane {once}), walk.n + 1
+            FROM walk WHERE walk.lane IS NOT NULL AND walk.n < %s
+        )
+        SELECT walk.lane, b.id, b.kind, b.workspace_id, b.queue_id, {left},
+               b.started_at IS NOT NULL,
+               b.backend = %s AND b.state = 'open' AND b.sealed_at IS NOT NULL
+               AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL AND b.unmet_after = 0
+               AND q.paused_at IS NULL,
+               b.parallel IS NOT NULL OR q.concurrency_limit IS NOT NULL
+               OR q.rate_limit IS NOT NULL,
+               q.rate_limit IS NOT NULL
+        FROM walk
+        JOIN {sql.BATCH} b ON b.number = walk.lane {sql.NUMBER_OF_LANE}
+        JOIN {sql.QUEUE} q ON q.name = b.queue_id
+        ORDER BY walk.lane
+        """,
+        [after, width, claimant.backend],
+    )
+    return [
+        Lane(
+            number=row[0],
+            batch_id=sql.as_uuid(row[1]),
+            kind=row[2],
+            workspace_id=row[3] and sql.as_uuid(row[3]),
+            queue=row[4],
+            seconds_left=None if row[5] is None else float(row[5]),
+            started=bool(row[6]),
+            open=bool(row[7]) and (row[5] is None or row[5] > 0),
+            limited=bool(row[8]),
+            rated=bool(row[9]),
+        )
+        for row in found
+    ]

@@ -1,0 +1,67 @@
+"""Kind → what the console knows of it, from ``settings.TASK_KINDS``; processors by dotted path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from agents.contract import Processor
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of task. ``items`` is the list field of a submission's body."""
+
+    name: str
+    processor_path: str
+    endpoint: str
+    items: str
+    queue: str
+    long: bool
+    """Runs for minutes: it leaves one slot of a worker to the other kinds."""
+
+    @property
+    def processor(self) -> Processor:
+        """The processor, for ``validate``, ``replay_safe`` and ``resources`` only: ``run`` and
+        ``probe`` belong in a slot."""
+        return _processor(self.processor_path)
+
+
+class UnknownKind(LookupError):
+    """No such kind is configured; the message lists those that are."""
+
+
+@cache
+def _processor(path: str) -> Processor:
+    processor: Processor = import_string(path)()
+    return processor
+
+
+def kinds() -> dict[str, Kind]:
+    """Every configured kind, by name."""
+    return {
+        name: Kind(
+            name=name,
+            processor_path=entry["processor"],
+            endpoint=entry["endpoint"],
+            items=entry["items"],
+            queue=entry["queue"],
+            long=bool(entry.get("long")),
+        )
+        for name, entry in settings.TASK_KINDS.items()
+    }
+
+
+def kind(name: str) -> Kind:
+    """One kind.
+
+    Raises:
+        UnknownKind: it is not configured.
+    """
+    try:
+        return kinds()[name]
+    except KeyError:
+        raise UnknownKind(f"{name!r} is not one of {', '.join(sorted(kinds()))}") from None

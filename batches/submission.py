@@ -1,0 +1,60 @@
+"""What a submission must be before a row of it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from agents.contract import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong. ``field`` is a path into the body, such as ``targets[3].path``."""
+
+    field: str
+    message: str
+
+
+class InvalidSubmission(ValueError):
+    """Nothing was stored. Carries every error found, up to a limit."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One task to be. ``payload`` holds the item's fields of the kind, not yet validated."""
+
+    payload: JSON
+    id: str | None = None
+    """Unique in the batch; default its position."""
+    priority: int | None = None
+    timeout: int | None = None
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A batch to be. ``options`` holds the kind's fields that are common to its items."""
+
+    kind: str
+    items: Iterable[Item]
+    options: JSON = field(default_factory=dict)
+    name: str = ""
+    backend: str = "auto"
+    workspace: str | None = None
+    priority: int | None = None
+    queue: str | None = None
+    parallel: int | None = None
+    max_attempts: int = 3
+    timeout: int | None = None
+    run_at: datetime | None = None
+    deadline: datetime | None = None
+    after: tuple[UUID, ...] = ()
+    labels: tuple[str, ...] = ()
+    on_failure: str = "continue"
