@@ -1,0 +1,171 @@
+"""Who may do what: every endpoint, asked by everybody."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from django.core.files.base import ContentFile
+from django.urls import get_resolver
+
+from batches.api.urls import urlpatterns
+from batches.models import Artefact, Batch, Queue, Task, Workspace
+from batches.states import AttemptOutcome
+
+# Who may do what does not depend on the database.
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]
+
+# Call → status for: anonymous, without a group, viewer, operator, operator of another team, admin.
+CALLS = {
+    ("GET", "/health/live"): (200, 200, 200, 200, 200, 200),
+    ("POST", "/batch/noop"): (401, 403, 403, 202, 400, 202),
+    ("GET", "/batch/noop"): (401, 403, 403, 405, 405, 405),
+    ("GET", "/batch"): (401, 403, 200, 200, 200, 200),
+    ("OPTIONS", "/batch"): (401, 403, 200, 200, 200, 200),
+    ("PUT", "/batch"): (401, 403, 405, 405, 405, 405),
+    ("GET", "/batch/{batch}"): (401, 403, 200, 200, 404, 200),
+    ("PATCH", "/batch/{batch}"): (401, 403, 403, 200, 404, 200),
+    ("DELETE", "/batch/{batch}"): (401, 403, 403, 202, 404, 202),
+    ("POST", "/batch/{batch}/retry"): (401, 403, 403, 202, 404, 202),
+    ("GET", "/batch/{batch}/tasks"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/{batch}/results"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/tasks"): (401, 403, 200, 200, 200, 200),
+    ("GET", "/batch/tasks/{task}"): (401, 403, 200, 200, 404, 200),
+    ("PATCH", "/batch/tasks/{task}"): (401, 403, 403, 200, 404, 200),
+    ("POST", "/batch/tasks/{failed}/retry"): (401, 403, 403, 202, 404, 202),
+    ("POST", "/batch/tasks/{task}/cancel"): (401, 403, 403, 202, 404, 202),
+    ("GET", "/batch/tasks/{task}/log"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/tasks/{task}/artefacts/a.txt"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/stats"): (401, 403, 200, 200, 200, 200),
+    ("GET", "/batch/queues"): (401, 403, 200, 200, 200, 200),
+    ("GET", "/batch/queues/tests"): (401, 403, 200, 200, 200, 200),
+    ("PATCH", "/batch/queues/tests"): (401, 403, 403, 403, 403, 200),
+    ("GET", "/batch/workspaces"): (401, 403, 200, 200, 200, 200),
+    ("POST", "/batch/workspaces"): (401, 403, 403, 403, 403, 201),
+    ("GET", "/batch/workspaces/red"): (401, 403, 200, 200, 404, 200),
+    ("PATCH", "/batch/workspaces/red"): (401, 403, 403, 403, 403, 200),
+    ("DELETE", "/batch/workspaces/empty"): (401, 403, 403, 403, 403, 204),
+    ("GET", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
+    ("POST", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
+}
+BODIES = {
+    ("POST", "/batch/noop"): {"workspace": "red", "items": [{}]},
+    ("PATCH", "/batch/{batch}"): {"priority": 1},
+    ("PATCH", "/batch/tasks/{task}"): {"priority": 1},
+    ("PATCH", "/batch/queues/tests"): {"paused": True},
+    ("PATCH", "/batch/workspaces/red"): {"environment": {}},
+}
+PEOPLE = ("anonymous", "nobody", "viewer", "operator", "stranger", "admin")
+
+
+@pytest.fixture
+def places(make_user, make_batch, make_workspace, red, finish):
+    """What the addresses stand for: work of somebody else in the workspace ``red``."""
+    make_workspace("empty", "red team")
+    owner = make_user("owner", "operator", "red team")
+    batch = make_batch(owner, 3, workspace="red", max_attempts=1)
+    [lease] = finish(AttemptOutcome.ERROR)
+    task = Task.objects.filter(batch=batch, state="queued").first()
+    artefact = Artefact.objects.create(
+        task=task, attempt=1, name="a.txt", media_type="text/plain", size=1,
+        file=ContentFile(b"a", "a.txt"),
+    )  # fmt: skip
+    yield {"batch": batch.pk, "task": task.pk, "failed": lease.task_id}
+    artefact.file.delete()
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_each_call_is_open_to_whom_it_should_be(
+    call, person, places, client_of, request, tmp_path_factory
+):
+    method, address = call
+    user = None if person == "anonymous" else request.getfixturevalue(person)
+    body = BODIES.get(call)
+    if call == ("POST", "/batch/workspaces"):
+        body = {"name": "fresh", "path": str(tmp_path_factory.mktemp("fresh"))}
+    response = client_of(user).generic_json(method, address.format(**places), body)
+    content = b"".join(response) if response.streaming else response.content
+    assert response.status_code == CALLS[call][PEOPLE.index(person)], content
+    if response.status_code == 401:
+        assert response.headers["WWW-Authenticate"] == "Token"
+    if response.status_code >= 400:
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_table_names_every_address():
+    """An endpoint added later must say here who may call it."""
+    resolver, some_id = get_resolver(), str(UUID(int=0))
+    ids = dict.fromkeys(("batch", "task", "failed"), some_id)
+    asked = {resolver.resolve(address.format(**ids)).url_name for _, address in CALLS}
+    served = {pattern.name for pattern in urlpatterns}
+    # The submissions of all kinds are one view.
+    assert {name for name in served if not name.startswith("submit-")} | {"submit-noop"} == asked
+
+
+def test_a_list_holds_what_may_be_seen_and_no_more(client_of, places, request):
+    seen = {}
+    for person in ("viewer", "operator", "stranger", "admin"):
+        client = client_of(request.getfixturevalue(person))
+        seen[person] = (
+            len(client.get("/batch").json()["results"]),
+            len(client.get("/batch/tasks").json()["results"]),
+            len(client.get("/batch/workspaces").json()["results"]),
+            client.get("/batch/stats").json()["totals"]["state"]["failed"],
+        )
+    assert seen == {
+        "viewer": (1, 3, 2, 1),
+        "operator": (1, 3, 2, 1),
+        "stranger": (0, 0, 0, 0),
+        "admin": (1, 3, 2, 1),
+    }
+
+
+def test_an_owner_sees_a_batch_in_no_workspace(client_of, stranger, viewer, make_batch):
+    batch = make_batch(stranger, 1)
+    assert client_of(stranger).get(f"/batch/{batch.pk}").status_code == 200
+    assert client_of(viewer).get(f"/batch/{batch.pk}").status_code == 404
+
+
+def test_the_refused_changed_nothing(client_of, places, viewer, stranger, nobody):
+    def rows():
+        return [
+            list(model.objects.order_by("pk").values()) for model in (Batch, Task, Queue, Workspace)
+        ]
+
+    before = rows()
+    for method, address in CALLS:
+        if method in {"GET", "OPTIONS"} or address in {"/batch/noop", "/batch/workspaces"}:
+            continue
+        for user in (viewer, nobody, stranger, None):
+            response = client_of(user).generic_json(method, address.format(**places), {})
+            assert response.status_code in {401, 403, 404, 405}
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Token", "Token a b", "Token wrong", "Token \udcff", "Token a\0b", "Token " + "x" * 10_000,
+        "Token é", "Bearer x", "Basic eDp4", "", "\t",
+    ],
+)  # fmt: skip
+def test_a_wrong_token_is_no_login(client_of, header):
+    client = client_of(None)
+    raw = header.encode("utf-8", "surrogateescape").decode("latin-1")
+    response = client.get("/batch", HTTP_AUTHORIZATION=raw)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Token"
+
+
+def test_a_session_is_a_login(client_of, operator):
+    client = client_of(None)
+    client.force_login(operator)
+    assert client.get("/batch").status_code == 200
+
+
+def test_an_account_that_was_closed_has_no_login(client_of, operator):
+    client = client_of(operator)
+    operator.is_active = False
+    operator.save()
+    assert client.get("/batch").status_code == 401

@@ -1,0 +1,89 @@
+"""The database as worker processes see it, and workers that end with their test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from pytest_django import DjangoDbBlocker
+
+from batches.models import (
+    Artefact,
+    Attempt,
+    Batch,
+    Chore,
+    Dependency,
+    LogLine,
+    Queue,
+    Resource,
+    Start,
+    Task,
+    Worker,
+)
+from tests.processes.fleet import Fleet
+
+WRITTEN = (Artefact, LogLine, Dependency, Attempt, Task, Batch, Start, Resource, Chore, User)
+seven_queues = import_module("batches.migrations.0002_queues_groups_and_tuning")
+
+
+def wipe() -> None:
+    """Delete what tests and workers write; what the migrations wrote stays.
+
+    The usual flush between transactional tests would take the queues, the groups and their
+    permissions away from every later test.
+    """
+    for model in WRITTEN:
+        model.objects.all().delete()
+    Queue.objects.all().delete()
+    seven_queues.make_queues(apps, None)
+
+
+@pytest.fixture
+def transactional_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Rows that other processes see: committed at once, wiped afterwards.
+
+    Takes the place of pytest-django's fixture, which flushes.
+    """
+    with django_db_blocker.unblock():
+        wipe()
+        yield
+        wipe()
+
+
+@pytest.fixture
+def fleet(transactional_db: None, tmp_path: Path) -> Iterator[Fleet]:
+    """Starts workers for one test alone."""
+    workers = Fleet(tmp_path)
+    try:
+        yield workers
+    finally:
+        workers.close()
+        Worker.objects.all().delete()
+
+
+@pytest.fixture(scope="module")
+def standing_fleet(
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    """One worker with two slots for all tests of a module: they must leave nothing running."""
+    with django_db_blocker.unblock():
+        wipe()
+        workers = Fleet(tmp_path_factory.mktemp("standing"))
+        try:
+            workers.start(slots=2)
+            yield workers
+        finally:
+            workers.close()
+            Worker.objects.all().delete()
+
+
+@pytest.fixture
+def standing(standing_fleet: Fleet, transactional_db: None) -> Fleet:
+    """The module's worker, with a database that holds nothing but its row."""
+    return standing_fleet

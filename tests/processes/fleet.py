@@ -1,0 +1,181 @@
+"""Real worker processes on the test's database, and how to wait for what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from django.contrib.auth.models import User
+from django.db import connection
+
+from batches import operations
+from batches.models import Batch, Task, Worker
+from batches.states import BatchState
+from batches.submission import Item, Submission
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], *, within: float = 20.0, what: str = "") -> T:
+    """The first true answer; fails when there is none in time."""
+    deadline = time.monotonic() + within
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {within} s: {what or look}"
+        time.sleep(0.01)
+    return seen
+
+
+def database_url() -> str:
+    """The address of the database this test is connected to."""
+    entry = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{quote(str(entry['NAME']))}"
+    user, password = quote(entry["USER"]), quote(entry["PASSWORD"])
+    place = f"{entry['HOST']}:{entry['PORT'] or 5432}"
+    return f"postgres://{user}{':' if password else ''}{password}@{place}/{quote(entry['NAME'])}"
+
+
+def gone(pid: int) -> bool:
+    """Has this process ended? One that only waits to be collected by its parent has."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return status.rpartition(")")[2].split()[0] in {"Z", "X"}
+
+
+class WorkerProcess:
+    """``manage.py worker``, as a person would start it."""
+
+    def __init__(self, data_dir: Path, number: int, arguments: list[str], **env: object) -> None:
+        self._log = data_dir / f"worker-{number}.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "manage.py", "worker", *arguments],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "DJANGO_SETTINGS_MODULE": "tests.settings",
+                    "DATABASE_URL": database_url(),
+                    "DATA_DIR": str(data_dir),
+                    **{name: str(value) for name, value in env.items()},
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def row(self) -> Worker | None:
+        return Worker.objects.filter(pid=self.pid).first()
+
+    @property
+    def name(self) -> str:
+        assert self.row is not None
+        return self.row.name
+
+    def wait_until_up(self) -> None:
+        """Until it has all its slots: signals are heard from then on, and work is claimed."""
+
+        def up() -> bool:
+            assert self.process.poll() is None, f"the worker ended:\n{self.log}"
+            row = self.row
+            return row is not None and len(self.slots()) == row.slots
+
+        until(up, what="the worker is up")
+
+    def slots(self) -> list[int]:
+        """The pids of its children."""
+        found: list[int] = []
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found += map(int, (thread / "children").read_text().split())
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and collect it."""
+        self.process.kill()
+        self.process.wait()
+
+    def ends(self, *, within: float = 20.0) -> int:
+        """Its exit code."""
+        return self.process.wait(timeout=within)
+
+
+class Fleet:
+    """The workers of one test; whatever is left of them at its end is killed."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.workers: list[WorkerProcess] = []
+
+    def start(self, *arguments: str, slots: int = 2, up: bool = True, **env: Any) -> WorkerProcess:
+        worker = WorkerProcess(
+            self.data_dir, len(self.workers), ["--slots", str(slots), *arguments], **env
+        )
+        self.workers.append(worker)
+        if up:
+            worker.wait_until_up()
+        return worker
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
+            worker.kill()
+
+
+def submit(kind: str, *payloads: dict[str, Any], **options: Any) -> Batch:
+    """A batch of the person ``tester``, one task for each payload."""
+    owner, _ = User.objects.get_or_create(username="tester")
+    items = [
+        payload if isinstance(payload, Item) else Item(payload=payload) for payload in payloads
+    ]
+    return operations.submit(owner, Submission(kind=kind, items=items, **options))
+
+
+def done(batch: Batch, *, within: float = 20.0) -> Batch:
+    """The batch, once it is closed."""
+
+    def closed() -> Batch | None:
+        return Batch.objects.filter(pk=batch.pk, state=BatchState.DONE).first()
+
+    return until(closed, within=within, what=f"the batch {batch} is closed")
+
+
+def task_of(batch: Batch, position: int = 0) -> Task:
+    task: Task = Task.objects.get(batch=batch, position=position)
+    return task
+
+
+def outcomes(task: Task) -> list[str]:
+    """How its attempts ended, in order; their numbers go from 1 without a gap."""
+    attempts = list(task.attempts.order_by("number"))
+    assert [attempt.number for attempt in attempts] == list(range(1, len(attempts) + 1))
+    return [attempt.outcome for attempt in attempts]
+
+
+def pids(prefix: Path, attempt: int = 1) -> list[int]:
+    """What ``Linger`` wrote of its processes, once it has."""
+    written = Path(f"{prefix}-{attempt}")
+    until(written.exists, what=f"attempt {attempt} runs")
+    return [int(word) for word in written.read_text().split()]
