@@ -12,13 +12,15 @@ from django.core.checks import CheckMessage, Error, register
 from agents.contract import Processor
 from batches import registry
 
+WORKER = "worker"
+"""The tag of the checks that a worker runs at start."""
 FIELDS = {"processor", "endpoint", "items", "queue"}
 PARTS = [name for name in dir(Processor) if not name.startswith("_")] + list(
     Processor.__annotations__
 )
 
 
-@register
+@register(WORKER)
 def kinds_can_run(
     app_configs: Sequence[AppConfig] | None,  # noqa: ARG001 - part of Django's protocol
     **kwargs: Any,  # noqa: ARG001

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
 from django.db import connection
 
 from batches.backends.database import CHANNEL
 from batches.consumers.filewatch import FolderWatch
+
+if TYPE_CHECKING:
+    import psycopg
 
 POLL_FIRST, POLL_EVERY = 0.001, 0.004
 """Asking for the data version costs some 3 microseconds, going round once a few dozen."""
@@ -21,6 +24,11 @@ LISTEN_AGAIN_AFTER = 2.0
 """Seconds between attempts to get the listening connection back."""
 FIRST, SETTLED_AFTER, GIVEN_UP_AFTER = 0.01, 0.05, 1.0
 """Seconds since a write to the database's files: polled faster, at least, and without a commit."""
+
+
+def _driver() -> Any:
+    """Imported where it is needed: on SQLite it would be a fifth of a worker's start."""
+    return import_module("psycopg")
 
 
 class Wakeup:
@@ -79,7 +87,7 @@ class Wakeup:
             time.monotonic() - self._tried >= LISTEN_AGAIN_AFTER
         ):
             self._tried = time.monotonic()
-            with contextlib.suppress(psycopg.Error):
+            with contextlib.suppress(_driver().Error):
                 self._listen()
         if self._postgres is None or self._postgres.closed:
             return None
@@ -89,8 +97,9 @@ class Wakeup:
         parameters = connection.get_connection_params()
         for name in ("cursor_factory", "context", "prepare_threshold", "server_side_binding"):
             parameters.pop(name, None)
-        self._postgres = psycopg.connect(**parameters, autocommit=True)
-        self._postgres.execute(f"LISTEN {CHANNEL}")
+        listening: psycopg.Connection[Any] = _driver().connect(**parameters, autocommit=True)
+        self._postgres = listening
+        listening.execute(f"LISTEN {CHANNEL}")
 
     def rang(self) -> bool:
         """Has anybody called since the last time? May say yes without reason, never no."""
@@ -116,6 +125,6 @@ class Wakeup:
             return False
         try:
             return any(True for _ in self._postgres.notifies(timeout=0))
-        except psycopg.Error:
+        except _driver().Error:
             self._postgres.close()
             return True

@@ -3,14 +3,18 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from batches.checks import WORKER
 from batches.consumers.poller import Poller, default_slots
+from batches.management.base import ConsoleCommand
 from batches.models import Queue
 from batches.supervision.supervisor import SlotsCannotStart
 
 
-class Command(BaseCommand):
+class Command(ConsoleCommand):
+    # Not those of the pages: they take as long as the rest of the start.
+    requires_system_checks = (WORKER,)
     help = (
         "Run tasks from the database. SIGTERM finishes what runs and claims nothing more; "
         "a second one hands the running tasks back at once."
