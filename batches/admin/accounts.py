@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 else:
     AnyUserAdmin = DjangoUserAdmin
 
+import_module("knox.admin")  # registers itself, as Django's two did above
 for registered in (User, Group, AuthToken):
     admin.site.unregister(registered)
 

@@ -30,7 +30,7 @@ def until(look: Callable[[], T], *, within: float = 20.0, what: str = "") -> T:
     deadline = time.monotonic() + within
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {within} s: {what or look}"
-        time.sleep(0.01)
+        time.sleep(0.02)
     return seen
 
 

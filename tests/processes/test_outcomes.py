@@ -15,7 +15,7 @@ from batches.models import Artefact, Resource, Task
 from batches.states import TaskState
 from tests.processes.fleet import Fleet, done, gone, outcomes, pids, submit, task_of, until
 
-pytestmark = pytest.mark.usefixtures("standing")
+pytestmark = [pytest.mark.usefixtures("standing"), pytest.mark.xdist_group("outcomes")]
 
 
 def misbehaved(how: str, **more: Any) -> Task:

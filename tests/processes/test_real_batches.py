@@ -17,7 +17,12 @@ from tests.real_project import RealProject, real_project
 __all__ = ["real_project"]
 
 # What the processors answer does not depend on the database.
-pytestmark = [pytest.mark.timeout(90), pytest.mark.long, pytest.mark.sqlite_only]
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.long,
+    pytest.mark.sqlite_only,
+    pytest.mark.xdist_group("real batches"),
+]
 
 
 @pytest.fixture
@@ -54,7 +59,12 @@ def test_every_file_has_the_findings_of_ruff_by_hand(
             found.append((finding["ruleId"], region["startLine"], region["startColumn"]))
         assert sorted(found) == expected.get(path, []), path
         assert task.failure == ("rejected" if found else ""), task.error
-    assert not Attempt.objects.filter(number__gt=1).exists()
+    # On a busy machine a task may be handed back because the one before it held the slot up.
+    assert set(Attempt.objects.values_list("outcome", flat=True)) <= {
+        "succeeded",
+        "rejected",
+        "released",
+    }
 
 
 def test_every_module_has_the_counts_of_pytest_by_hand(

@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ from django.core.management import CommandError, call_command
 ROOT = Path(__file__).parents[2]
 PATIENCE = 45.0
 Seen = TypeVar("Seen")
+
+of_the_running = pytest.mark.xdist_group("running")
+"""In one process, so that one installation serves them all."""
 
 pytestmark = pytest.mark.timeout(180)  # seconds, not minutes, on a machine that is not busy
 
@@ -144,6 +148,13 @@ class Installation:
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
+    @property
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            self.get("", "/health/live")
+            return True
+        return False
+
     def token(self) -> str:
         return self.command("token", "admin").stdout.split()[-1]
 
@@ -193,45 +204,46 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield made
 
 
-def test_the_first_start_gives_credentials_that_work_and_the_second_keeps_them(installation):
+@pytest.mark.long
+def test_the_first_start_gives_credentials_that_outlive_a_kill(installation):
     installation.start()
     first = installation.said
     (curl,) = re.findall(r"^ +(curl .*)$", first, re.MULTILINE)
     header, url = shlex.split(curl)[2:]
     token = header.split()[-1]
-
     assert url == f"http://127.0.0.1:{installation.port}/batch/stats"
     assert "totals" in installation.get(token, "/batch/stats")
-    assert installation.stop() == 0
+    # The web server and its two processes, the worker and its two slots.
+    until(lambda: len(descendants(installation.up.pid)) == 6)
+    children = descendants(installation.up.pid)
+
+    installation.up.kill()
+    installation.up.wait(PATIENCE)
+    until(lambda: all(gone(pid) for pid in children))
 
     installation.start()
     assert "password  " not in installation.said
     assert "manage.py token admin" in installation.said
     assert "totals" in installation.get(token, "/batch/stats")
+    assert installation.stop() == 0
 
 
-@pytest.mark.long
 @pytest.mark.sqlite_only
-def test_children_that_are_killed_are_started_again_and_none_is_left_behind(installation):
-    installation.start()
-    token = installation.token()
-    before = descendants(installation.up.pid)
-    worker, web = installation.process("manage.py worker"), installation.process("gunicorn")
+@of_the_running
+def test_children_that_are_killed_are_started_again(running):
+    worker, web = running.process("manage.py worker"), running.process("gunicorn")
 
     os.kill(worker, signal.SIGKILL)
-    installation.until_said("The worker process was killed by SIGKILL. Starting it again")
+    running.until_said("The worker process was killed by SIGKILL. Starting it again")
     os.kill(web, signal.SIGKILL)
-    installation.until_said("The web process was killed by SIGKILL. Starting it again")
+    running.until_said("The web process was killed by SIGKILL. Starting it again")
 
-    done = installation.submit({"kind": "noop", "items": [{}] * 20}, "--wait")
+    done = running.submit({"kind": "noop", "items": [{}] * 20}, "--wait")
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "20/20 completed"
-    assert installation.get(token, f"/batch/{done.stdout.strip()}")["status"] == "completed"
-    before |= descendants(installation.up.pid)
-
-    assert installation.stop() == 0
-    assert all(gone(pid) for pid in before)
-    assert "Stopped." in installation.said
+    until(lambda: running.answers)
+    batch = running.get(running.token(), f"/batch/{done.stdout.strip()}")
+    assert batch["status"] == "completed"
 
 
 @pytest.mark.long
@@ -244,19 +256,24 @@ def test_one_request_drains_and_a_second_hands_back(installation):
         for seconds in (3, 600)
     )
     until(lambda: installation.states(token, long) == ["running"])
+    children = descendants(installation.up.pid)
 
     installation.up.send_signal(signal.SIGINT)
     watched = installation.command("watch", short)
     assert (watched.returncode, installation.up.poll()) == (0, None)
     assert installation.stop() == 0
-    assert "Once more hands them back" in installation.said
 
-    installation.start()
-    task = installation.get(token, f"/batch/{long}/tasks")["results"][0]
-    assert (task["failures"], task["state"] in {"queued", "running"}) == (0, True)
+    assert "Once more hands them back" in installation.said
+    assert "Stopped." in installation.said
+    assert all(gone(pid) for pid in children)
+    database = installation.folder / "data" / "ollama-coder.sqlite3"
+    with contextlib.closing(sqlite3.connect(database)) as rows:
+        tasks = rows.execute("SELECT state, failures FROM batches_task ORDER BY created_at")
+        assert tasks.fetchall() == [("succeeded", 0), ("queued", 0)]
 
 
 @pytest.mark.sqlite_only
+@of_the_running
 def test_submit_waits_and_says_what_failed(running):
     done = running.submit(
         {"kind": "misbehave", "items": [{"id": "bad", "how": "reject"}, {"how": "artefact"}]},
@@ -269,6 +286,7 @@ def test_submit_waits_and_says_what_failed(running):
 
 
 @pytest.mark.sqlite_only
+@of_the_running
 def test_a_machine_without_a_sandbox_is_said_loudly_or_refused(running, installation):
     assert "** Commands of tasks are NOT ISOLATED" in running.said
     assert "apt-get install bubblewrap" in running.said
@@ -280,26 +298,12 @@ def test_a_machine_without_a_sandbox_is_said_loudly_or_refused(running, installa
 
 
 @pytest.mark.sqlite_only
+@of_the_running
 def test_a_second_up_on_the_same_data_is_refused(running):
     second = running.command("up", "--port", "1")
 
     assert second.returncode == 1
     assert f"Another `up` (process {running.up.pid})" in second.stderr
-
-
-@pytest.mark.long
-@pytest.mark.sqlite_only
-def test_children_end_when_up_itself_is_killed(installation):
-    installation.start()
-    # The web server and its two processes, the worker and its two slots.
-    until(lambda: len(descendants(installation.up.pid)) == 6)
-    children = descendants(installation.up.pid)
-
-    installation.up.kill()
-    installation.up.wait(PATIENCE)
-
-    until(lambda: all(gone(pid) for pid in children))
-    installation.start()
 
 
 @pytest.mark.sqlite_only
