@@ -62,7 +62,8 @@ class Slot:
         self._arrived = threading.Semaphore(0)
         self._effects: queue.Queue[bool] = queue.Queue()
         self._expires = float("inf")
-        self._running = False
+        self._busy = threading.Event()
+        """A job is running."""
         self._processors: dict[str, Processor] = {}
         self._worn: dict[str, int] = {}
 
@@ -75,7 +76,7 @@ class Slot:
         except OSError:
             pass  # a reset is a closed socket too
         with self._lock:
-            busy = self._running or bool(self._waiting)
+            busy = self._busy.is_set() or bool(self._waiting)
         if busy:
             end_everything()
         self._enqueue({"op": "exit"})
@@ -101,7 +102,7 @@ class Slot:
             if message["op"] == "run":
                 expires = lease_clock() + message["lease"]
                 # A new lease says nothing about those that are here already.
-                idle = not self._running and not self._waiting
+                idle = not self._busy.is_set() and not self._waiting
                 self._expires = expires if idle else min(self._expires, expires)
             self._waiting.append(message)
         self._arrived.release()
@@ -117,8 +118,9 @@ class Slot:
 
     def watch(self) -> None:
         while True:
+            self._busy.wait()
             left = self._expires - lease_clock()
-            if left <= 0 and self._running:
+            if left <= 0 and self._busy.is_set():
                 end_everything()
             time.sleep(min(max(left, 0.05), 0.5))
 
@@ -131,7 +133,8 @@ class Slot:
                 if not self._waiting:
                     continue  # it was recalled
                 message = self._waiting.popleft()
-                self._running = message["op"] == "run"
+                if message["op"] == "run":
+                    self._busy.set()
             if message["op"] == "exit":
                 return
             if message["op"] == "probe":
@@ -141,7 +144,7 @@ class Slot:
                 self.wire.send(_sandbox())
                 continue
             self.wire.send(self._run(message))
-            self._running = False
+            self._busy.clear()
 
     def _probe(self, message: JSON) -> JSON:
         answer: JSON = {"event": "probe", "resource": message["resource"], "reason": ""}

@@ -47,5 +47,5 @@ TASK_KINDS |= {
         "queue": "default",
         "long": kind == "long",
     }
-    for kind, name in {"linger": "Linger", "long": "Linger", "who": "Who"}.items()
+    for kind, name in {"linger": "Linger", "long": "Linger", "who": "Who", "hang": "Hang"}.items()
 }

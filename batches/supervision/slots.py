@@ -24,6 +24,8 @@ from batches.queue.claim import Claimed
 READ_SIZE = 1 << 18
 PATIENCE = 1.0
 """Seconds a killed process is waited for."""
+HELD_UP_AFTER = 0.1
+"""Seconds a job may hold up those that wait behind it in its slot."""
 HOME = Path(agents.__file__).resolve().parent.parent
 
 
@@ -91,7 +93,14 @@ class SlotProcess:
 
     @property
     def load(self) -> float:
-        return sum(job.load for job in self.jobs)
+        """The share of it that is taken. What is held up takes nothing more: it would only be
+        recalled, given to the next slot that is held up, and so on in a busy loop."""
+        return 1.0 if self.held_up else sum(job.load for job in self.jobs)
+
+    @property
+    def held_up(self) -> bool:
+        """Has its first job run for so long that others should not wait behind it?"""
+        return bool(self.jobs) and time.monotonic() - self.begun > HELD_UP_AFTER
 
     @property
     def closed(self) -> bool:

@@ -17,8 +17,6 @@ from batches.supervision.supervisor import Supervisor
 
 CANCELS_EVERY = 1.0
 """Seconds between looks for cancels; a cancel is noticed within two."""
-RECALL_AFTER = 0.1
-"""Seconds a job may hold up those that wait behind it in its slot."""
 RELEASE_AFTER = 0.5
 """Seconds a job may wait for a slot before other workers may have it."""
 START_TIMEOUT = 60.0
@@ -61,7 +59,7 @@ class Watch:
             self._supervisor.replace(
                 slot, AttemptOutcome.TIMEOUT, f"It was stopped after {limit:.0f} seconds."
             )
-        elif len(slot.jobs) > 1 and now - slot.begun > RECALL_AFTER:
+        elif len(slot.jobs) > 1 and slot.held_up:
             slot.recall()
 
     def _renew(self, now: float) -> None:

@@ -49,3 +49,11 @@ class Who(Nothing):
     def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
         time.sleep(payload.get("seconds", 0.0))
         return Succeeded({"pid": os.getpid()})
+
+
+class Hang(Nothing):
+    """Its probe never answers."""
+
+    def probe(self, resource: str, settings: JSON) -> bool:
+        time.sleep(600)
+        return True

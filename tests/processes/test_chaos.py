@@ -16,7 +16,7 @@ from tests.processes.fleet import Fleet, WorkerProcess, done, submit, until
 KILLS = 10
 SHORT, LONG = 1_800, 200
 LONG_SECONDS = 2.02
-SLOTS, SLOTS_AT_THE_END = 8, 28
+SLOTS, SLOTS_AT_THE_END = 5, 24
 
 
 def submit_mixed(effects: Path, chance: random.Random) -> list[Batch]:
