@@ -50,10 +50,9 @@ production() {
 run_pytest() { # DATABASE_URL DATA_DIR ARGUMENTS...
     local url=$1 data=$2
     shift 2
-    # One test, or one group that shares a costly fixture, at a time to whoever is free: the long
-    # ones come first (tests/conftest.py).
+    # Who runs what, and in which order: tests/conftest.py.
     env DATABASE_URL="$url" DATA_DIR="$data" "$bin/python" -m pytest \
-        -n 2 --dist loadgroup --no-loadscope-reorder "$@"
+        -n 2 --no-loadscope-reorder "$@"
 }
 
 selected=$(($# > 0))

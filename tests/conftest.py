@@ -1,11 +1,38 @@
-"""The order of all tests."""
+"""The order of all tests, and how several processes share them out."""
 
 from __future__ import annotations
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = frozenset(
+    {
+        "tests/batches/test_claim_plans.py",
+        "tests/processes/test_outcomes.py",
+        "tests/processes/test_real_batches.py",
+        "tests/processes/test_up_running.py",
+    }
+)
+"""Modules whose tests share something costly: each is run by one process."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Random, as it was made, but with the long ones first: several processes share them out."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+class Scheduling(LoadScopeScheduling):
+    """Test by test to whoever is free, but some modules as a whole.
+
+    Not by pytest-xdist's own groups: of those 3.8 knows nothing under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)

@@ -26,7 +26,6 @@ from batches.queue.verdicts import Verdict
 from batches.states import AttemptOutcome
 from tests.queueing import take
 
-pytestmark = pytest.mark.xdist_group("plans")
 POSTGRES = connection.vendor == "postgresql"
 CLAIMED = 50
 FEW = 2000 if POSTGRES else 1000

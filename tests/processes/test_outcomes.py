@@ -15,7 +15,7 @@ from batches.models import Artefact, Resource, Task
 from batches.states import TaskState
 from tests.processes.fleet import Fleet, done, gone, outcomes, pids, submit, task_of, until
 
-pytestmark = [pytest.mark.usefixtures("standing"), pytest.mark.xdist_group("outcomes")]
+pytestmark = pytest.mark.usefixtures("standing")
 
 of_the_supervisor = pytest.mark.sqlite_only
 """What the supervisor decides is the same on every database; what it writes is tested on both."""
