@@ -55,7 +55,7 @@ make_environment() {
     fi
     rm -f "$directory/installed.lock"
     if [ -n "$uv" ]; then
-        "$uv" pip sync --quiet --require-hashes --python "$python" "$lock"
+        "$uv" pip sync --quiet --compile-bytecode --require-hashes --python "$python" "$lock"
     else
         "$python" -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r "$lock"
     fi || die "The packages of ${lock##*/} could not be installed: see above. Nothing was started."

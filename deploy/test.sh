@@ -21,6 +21,9 @@ trap 'exit 130' INT TERM
 command -v bwrap >/dev/null ||
     say "bubblewrap is missing: tests of the sandbox need it (apt-get install bubblewrap)."
 
+# Hundreds of processes are started here: each would compile every module anew.
+unset PYTHONDONTWRITEBYTECODE
+
 summary=() failed=0
 
 # step NAME COMMAND...: runs it, keeps its last line for pytest, and never stops the ones after it.
@@ -52,7 +55,7 @@ run_pytest() { # DATABASE_URL DATA_DIR ARGUMENTS...
     shift 2
     # Who runs what, and in which order: tests/conftest.py.
     env DATABASE_URL="$url" DATA_DIR="$data" "$bin/python" -m pytest \
-        -n 2 --no-loadscope-reorder "$@"
+        --no-loadscope-reorder "$@"
 }
 
 selected=$(($# > 0))
@@ -68,13 +71,13 @@ postgres_pid=
 if find_postgres "$scratch"; then
     # Not there yet: the tests make their own. Both runs wait much, so they run side by side.
     database=oc_$$_$RANDOM
-    run_pytest "${postgres_url%/*}/$database" "$scratch/data-postgres" -m "not sqlite_only" \
+    run_pytest "${postgres_url%/*}/$database" "$scratch/data-postgres" -n 2 -m "not sqlite_only" \
         --ignore=tests/agents --ignore=tests/architecture --ignore=tests/browser "$@" \
         >"$scratch/postgres-output" 2>&1 &
     postgres_pid=$!
 fi
 
-step "pytest on SQLite" run_pytest "" "$scratch/data" -m "not postgres_only" "$@"
+step "pytest on SQLite" run_pytest "" "$scratch/data" -n 3 -m "not postgres_only" "$@"
 
 # shellcheck disable=SC2329
 postgres_run() {

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from django.core.files.base import ContentFile
+from django.db import transaction
 from django.urls import get_resolver
 
 from batches.api.urls import urlpatterns
@@ -75,22 +76,23 @@ def places(make_user, make_batch, make_workspace, red, finish):
 
 
 @pytest.mark.parametrize("person", PEOPLE)
-@pytest.mark.parametrize("call", CALLS, ids=" ".join)
-def test_each_call_is_open_to_whom_it_should_be(
-    call, person, places, client_of, request, tmp_path_factory
-):
-    method, address = call
-    user = None if person == "anonymous" else request.getfixturevalue(person)
-    body = BODIES.get(call)
-    if call == ("POST", "/batch/workspaces"):
-        body = {"name": "fresh", "path": str(tmp_path_factory.mktemp("fresh"))}
-    response = client_of(user).generic_json(method, address.format(**places), body)
-    content = b"".join(response) if response.streaming else response.content
-    assert response.status_code == CALLS[call][PEOPLE.index(person)], content
-    if response.status_code == 401:
-        assert response.headers["WWW-Authenticate"] == "Token"
-    if response.status_code >= 400:
-        assert response.headers["Content-Type"] == "application/problem+json"
+def test_each_call_is_open_to_whom_it_should_be(person, places, client_of, request, tmp_path):
+    client = client_of(None if person == "anonymous" else request.getfixturevalue(person))
+    for (method, address), expected in CALLS.items():
+        body = BODIES.get((method, address))
+        if (method, address) == ("POST", "/batch/workspaces"):
+            fresh = tmp_path / "fresh"
+            fresh.mkdir()
+            body = {"name": "fresh", "path": str(fresh)}
+        with transaction.atomic():  # each call finds everything as it was
+            response = client.generic_json(method, address.format(**places), body)
+            content = b"".join(response) if response.streaming else response.content
+            transaction.set_rollback(True)
+        assert response.status_code == expected[PEOPLE.index(person)], (method, address, content)
+        if response.status_code == 401:
+            assert response.headers["WWW-Authenticate"] == "Token"
+        if response.status_code >= 400:
+            assert response.headers["Content-Type"] == "application/problem+json"
 
 
 def test_the_table_names_every_address():
