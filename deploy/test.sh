@@ -55,7 +55,7 @@ run_pytest() { # DATABASE_URL DATA_DIR ARGUMENTS...
     shift 2
     # Who runs what, and in which order: tests/conftest.py.
     env DATABASE_URL="$url" DATA_DIR="$data" "$bin/python" -m pytest \
-        --no-loadscope-reorder "$@"
+        -n 2 --no-loadscope-reorder "$@"
 }
 
 selected=$(($# > 0))
@@ -67,17 +67,19 @@ step "check --deploy" production check --deploy --fail-level WARNING
 step "migrations" production makemigrations --check --dry-run
 
 mkdir "$scratch/data" "$scratch/data-postgres"
-postgres_pid=
+postgres_pid= elsewhere=()
 if find_postgres "$scratch"; then
-    # Not there yet: the tests make their own. Both runs wait much, so they run side by side.
+    # Not there yet: the tests make their own. Both runs wait much, so they run side by side, and
+    # the shorter one takes the tests that need no database.
+    elsewhere=(--ignore=tests/agents)
     database=oc_$$_$RANDOM
-    run_pytest "${postgres_url%/*}/$database" "$scratch/data-postgres" -n 2 -m "not sqlite_only" \
-        --ignore=tests/agents --ignore=tests/architecture --ignore=tests/browser "$@" \
+    run_pytest "${postgres_url%/*}/$database" "$scratch/data-postgres" -m "not sqlite_only" \
+        --ignore=tests/architecture --ignore=tests/browser "$@" \
         >"$scratch/postgres-output" 2>&1 &
     postgres_pid=$!
 fi
 
-step "pytest on SQLite" run_pytest "" "$scratch/data" -n 3 -m "not postgres_only" "$@"
+step "pytest on SQLite" run_pytest "" "$scratch/data" -m "not postgres_only" "${elsewhere[@]}" "$@"
 
 # shellcheck disable=SC2329
 postgres_run() {
