@@ -67,11 +67,11 @@ step "check --deploy" production check --deploy --fail-level WARNING
 step "migrations" production makemigrations --check --dry-run
 
 mkdir "$scratch/data" "$scratch/data-postgres"
-postgres_pid= elsewhere=()
+postgres_pid= elsewhere=() either=
 if find_postgres "$scratch"; then
     # Not there yet: the tests make their own. Both runs wait much, so they run side by side, and
-    # the shorter one takes the tests that need no database.
-    elsewhere=(--ignore=tests/agents)
+    # the shorter one takes what needs no database, or any.
+    elsewhere=(--ignore=tests/agents) either=" and not either"
     database=oc_$$_$RANDOM
     run_pytest "${postgres_url%/*}/$database" "$scratch/data-postgres" -m "not sqlite_only" \
         --ignore=tests/architecture --ignore=tests/browser "$@" \
@@ -79,7 +79,7 @@ if find_postgres "$scratch"; then
     postgres_pid=$!
 fi
 
-step "pytest on SQLite" run_pytest "" "$scratch/data" -m "not postgres_only" "${elsewhere[@]}" "$@"
+step "pytest on SQLite" run_pytest "" "$scratch/data" -m "not postgres_only$either" "${elsewhere[@]}" "$@"
 
 # shellcheck disable=SC2329
 postgres_run() {

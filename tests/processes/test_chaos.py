@@ -8,19 +8,20 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from batches.models import Attempt, Batch, Task
 from batches.states import AttemptOutcome, TaskState
 from tests.processes.fleet import Fleet, WorkerProcess, done, submit, until
 
-KILLS = 10
-SHORT, LONG = 1_800, 200
+KILLS, SHORT, LONG = (10, 1_800, 200) if connection.vendor == "sqlite" else (4, 540, 60)
+"""On PostgreSQL a smaller one: what is special there is shown by the races."""
 LONG_SECONDS = 2.02
 SLOTS, SLOTS_AT_THE_END = 5, 24
 
 
 def submit_mixed(effects: Path, chance: random.Random) -> list[Batch]:
-    """2,000 tasks in two batches, a tenth of them long, in any order."""
+    """All tasks in two batches, a tenth of them long, in any order."""
     payloads = [{"file": str(effects)} for _ in range(SHORT)]
     payloads += [{"file": str(effects), "seconds": LONG_SECONDS} for _ in range(LONG)]
     chance.shuffle(payloads)
@@ -81,7 +82,7 @@ def check_attempts() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(150)
-def test_ten_kills_lose_nothing_and_double_no_result(fleet: Fleet, tmp_path: Path) -> None:
+def test_kills_lose_nothing_and_double_no_result(fleet: Fleet, tmp_path: Path) -> None:
     chance = random.Random()
     effects = tmp_path / "effects"
     batches = submit_mixed(effects, chance)
@@ -96,7 +97,12 @@ def test_ten_kills_lose_nothing_and_double_no_result(fleet: Fleet, tmp_path: Pat
     fleet.start(slots=SLOTS_AT_THE_END, LEASE_SECONDS=3, up=False)
     for batch in batches:
         summary = done(batch, within=90).summary
-        assert summary == {"succeeded": 1_000, "failed": 0, "cancelled": 0, "failures": {}}
+        assert summary == {
+            "succeeded": (SHORT + LONG) // 2,
+            "failed": 0,
+            "cancelled": 0,
+            "failures": {},
+        }
     lost = Counter(
         Attempt.objects.filter(outcome=AttemptOutcome.LOST).values_list("worker", flat=True)
     )

@@ -17,7 +17,7 @@ from tests.real_project import RealProject, real_project
 __all__ = ["real_project"]
 
 # What the processors answer does not depend on the database.
-pytestmark = [pytest.mark.timeout(90), pytest.mark.long, pytest.mark.sqlite_only]
+pytestmark = [pytest.mark.timeout(90), pytest.mark.long, pytest.mark.either]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.processes.fleet import submit
 from tests.queueing import take
 
 # What a supervisor decides is the same on every database.
-pytestmark = [pytest.mark.sqlite_only, pytest.mark.usefixtures("transactional_db")]
+pytestmark = [pytest.mark.either, pytest.mark.usefixtures("transactional_db")]
 
 
 class Turned:

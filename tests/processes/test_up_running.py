@@ -11,7 +11,7 @@ from tests.processes.installation import Installation, ended_afterwards, until
 
 pytestmark = [
     pytest.mark.timeout(180),  # seconds, not minutes, on a machine that is not busy
-    pytest.mark.sqlite_only,
+    pytest.mark.either,
 ]
 
 
