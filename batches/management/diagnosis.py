@@ -1,0 +1,210 @@
+"""What works here, what does not, and what to do about it: the looks of ``manage.py doctor``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
+
+from batches.models import Queue, Resource, Task, Worker, Workspace
+from batches.places import can_open
+from batches.querysets import READY
+
+LEAST_FREE = 2 * 1024**3
+"""Bytes. Runs are stopped below 512 MiB (``agents.limits``): this leaves time to act."""
+MOST_NAMED = 10
+
+
+class Mark(StrEnum):
+    """``warning``: it works, but not as well or as safely as it could. ``failed``: it does not."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; ``remedy`` is empty where there is nothing to do."""
+
+    subject: str
+    mark: Mark
+    text: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, as it is made. Without a database the looks that need one are left out."""
+    yield from _settings()
+    yield from _disk()
+    yield from _sandbox()
+    try:
+        usable = True
+        for finding in _database():
+            usable = usable and finding.mark != Mark.FAILED
+            yield finding
+        if usable:
+            for look in (_people, _workers, _backlog, _workspaces, _resources):
+                yield from look()
+    except DatabaseError as error:
+        yield Finding(
+            "database", Mark.FAILED, f"It does not answer: {str(error).strip()}", _reach_database()
+        )
+
+
+def _settings() -> Iterator[Finding]:
+    if settings.DEBUG:
+        yield Finding(
+            "settings", Mark.WARNING, "DEBUG is on: errors show their insides to everybody.",
+            "Unset DEBUG.",
+        )  # fmt: skip
+    if os.geteuid() == 0:
+        yield Finding("user", Mark.WARNING, "This is root.", "Run the console as an ordinary user.")
+    key = settings.DATA_DIR / "secret_key"
+    if key.exists() and stat.S_IMODE(key.stat().st_mode) & 0o077:
+        yield Finding(
+            "secret key", Mark.FAILED, f"Others can read {key}.",
+            f"chmod 600 {key}, or make a new one by deleting it: everybody logs in again.",
+        )  # fmt: skip
+
+
+def _disk() -> Iterator[Finding]:
+    folder = settings.DATA_DIR
+    if not os.access(folder, os.W_OK):
+        yield Finding(
+            "data directory", Mark.FAILED, f"{folder} cannot be written.",
+            "Give it to the user that runs the console, or name another one: --data-dir DIR.",
+        )  # fmt: skip
+        return
+    free = shutil.disk_usage(folder).free
+    text = f"{folder} has {free / 1024**3:.1f} GiB free."
+    if free < LEAST_FREE:
+        yield Finding(
+            "data directory", Mark.WARNING, text,
+            "Free some space: runs are stopped below 0.5 GiB. manage.py cleanup removes old work.",
+        )  # fmt: skip
+    else:
+        yield Finding("data directory", Mark.OK, text)
+
+
+def _sandbox() -> Iterator[Finding]:
+    held = import_string(settings.SANDBOX_PROBE)()
+    if held.kind == "rlimits":
+        yield Finding(
+            "sandbox",
+            Mark.FAILED if settings.REQUIRE_SANDBOX else Mark.WARNING,
+            f"Commands of tasks are held by resource limits alone: {held.reason}.",
+            "apt-get install bubblewrap; deploy/README.md names what may forbid it to work.",
+        )
+    else:
+        yield Finding("sandbox", Mark.OK, f"Commands of tasks run in {held.kind}.")
+
+
+def _reach_database() -> str:
+    if connection.vendor == "sqlite":
+        return "Is the data directory the right one, and can this user read it?"
+    return "Is the server up, and DATABASE_URL right?"
+
+
+def _database() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        yield Finding(
+            "database", Mark.FAILED, f"{connection.display_name} lacks {len(missing)} migrations.",
+            "manage.py up applies them at start; manage.py migrate does it alone.",
+        )  # fmt: skip
+    else:
+        yield Finding("database", Mark.OK, f"{connection.display_name} answers, its tables are up to date.")
+
+
+def _people() -> Iterator[Finding]:
+    if not get_user_model().objects.filter(is_active=True, is_superuser=True).exists():
+        yield Finding(
+            "users", Mark.WARNING, "There is no administrator.", "manage.py createsuperuser"
+        )
+
+
+def _workers() -> Iterator[Finding]:
+    workers = list(Worker.objects.live())
+    if not workers:
+        yield Finding(
+            "workers", Mark.FAILED, "None is running: tasks wait.",
+            "Start one: manage.py up, or manage.py worker.",
+        )  # fmt: skip
+        return
+    slots = sum(worker.slots for worker in workers)
+    running = sum(worker.running for worker in workers)
+    yield Finding(
+        "workers", Mark.OK, f"{len(workers)} running, {running} of {slots} slots are busy."
+    )
+    if bare := [worker.name for worker in workers if worker.sandbox == "rlimits"]:
+        yield Finding(
+            "workers", Mark.WARNING, f"Not isolated: {_named(bare)}.",
+            "Install bubblewrap on their machines.",
+        )  # fmt: skip
+
+
+def _backlog() -> Iterator[Finding]:
+    paused = list(Queue.objects.filter(paused_at__isnull=False).values_list("name", flat=True))
+    if paused:
+        yield Finding(
+            "queues", Mark.WARNING, f"Paused: {_named(paused)}.",
+            "PATCH /batch/queues/NAME with paused false, or the queue's page in the console.",
+        )  # fmt: skip
+    served: set[str] = set()
+    for worker in Worker.objects.live():
+        served.update(worker.queues or Queue.objects.values_list("name", flat=True))
+    unserved = [
+        name
+        for name in Queue.objects.exclude(name__in=served).values_list("name", flat=True)
+        if Task.objects.filter(READY, batch__queue=name, batch__sealed_at__isnull=False).exists()
+    ]
+    if served and unserved:
+        yield Finding(
+            "queues", Mark.FAILED, f"Tasks wait that no worker takes: {_named(unserved)}.",
+            "Start a worker without --queues, or with these.",
+        )  # fmt: skip
+
+
+def _workspaces() -> Iterator[Finding]:
+    rows = list(Workspace.objects.all())
+    lost = [row.name for row in rows if not can_open(row)]
+    if lost:
+        yield Finding(
+            "workspaces", Mark.WARNING, f"Not to be opened on this machine: {_named(lost)}.",
+            "Is the folder there, readable, and the same one? manage.py workspace list",
+        )  # fmt: skip
+    elif rows:
+        yield Finding("workspaces", Mark.OK, f"All {len(rows)} can be opened here.")
+    else:
+        yield Finding(
+            "workspaces", Mark.WARNING, "There are none: most tasks need one.",
+            "manage.py workspace add NAME PATH",
+        )  # fmt: skip
+
+
+def _resources() -> Iterator[Finding]:
+    for away in Resource.objects.filter(away_since__isnull=False).order_by("name")[:MOST_NAMED]:
+        yield Finding(
+            away.name,
+            Mark.WARNING,
+            f"Away since {away.away_since:%Y-%m-%d %H:%M} UTC.",
+            away.reason,
+        )
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
