@@ -274,17 +274,24 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "batches.admin.dashboard.context",
 }
 
+LOG_FORMAT = env.choice("LOG_FORMAT", "TEXT", ("TEXT", "JSON"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "plain": {
+        "TEXT": {
             "format": "{asctime} {levelname} {name}[{process}] {message}",
             "style": "{",
         },
+        "JSON": {"()": "config.logs.JsonFormatter"},
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT},
+    },
+    # Both bring handlers of their own, with formats of their own.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "gunicorn.error": {"handlers": [], "propagate": True},
     },
     "root": {
         "handlers": ["stderr"],

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
+from batches import identity
 from batches.models import Worker
 from batches.states import BackendName, WorkerState
 
@@ -39,6 +40,7 @@ class Presence:
             kinds=sorted(kinds),
             slots=slots,
         )
+        identity.worker = row.name
         return cls(row)
 
     def claimed(self) -> None:

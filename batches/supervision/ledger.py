@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from django.db import DataError, IntegrityError, transaction
@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError, transaction
 from batches.backends.database import wake
 from batches.models import Artefact, LogLine
 from batches.queue import resources
-from batches.queue.claim import Claimed
+from batches.queue.claim import Claimed, Lease
 from batches.queue.closing import follow_up
 from batches.queue.settle import Settled, settle
 from batches.queue.verdicts import Verdict
@@ -62,16 +62,36 @@ class Ledger:
         counted = {item.lease for item in settled}
         for claimed, verdict in entries:
             if verdict.lease not in counted:
-                logger.warning("the lease was lost, its answer is void: %s", verdict.lease)
+                logger.warning(
+                    "the lease was lost, its answer is void: %s",
+                    verdict.lease,
+                    extra=_ids(verdict, claimed),
+                )
                 _discard(verdict)
             elif verdict.outcome == AttemptOutcome.UNAVAILABLE:
                 resources.mark_away(verdict.resource, claimed.kind, verdict.error)
                 resources.park([verdict.resource])
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_settled(entries, counted)
         follow_up(settled)
         if any(claimed.limited for claimed, _ in entries):
             # Other workers were held back by a limit that has room again now.
             wake()
         return settled
+
+
+def _ids(verdict: Verdict, claimed: Claimed) -> dict[str, object]:
+    """What a log line about an attempt is found by."""
+    lease = verdict.lease
+    return {"batch": claimed.batch_id, "task": lease.task_id, "attempt": lease.attempt}
+
+
+def _log_settled(entries: Sequence[tuple[Claimed, Verdict]], counted: Container[Lease]) -> None:
+    for claimed, verdict in entries:
+        if verdict.lease in counted:
+            logger.debug(
+                "%s after %.3f s", verdict.outcome, verdict.seconds, extra=_ids(verdict, claimed)
+            )
 
 
 def _store_one_by_one(lines: Sequence[LogLine]) -> None:

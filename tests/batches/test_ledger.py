@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from django.utils import timezone
 
@@ -38,3 +40,24 @@ def test_an_answer_whose_files_cannot_be_stored_is_an_error(operator, make_batch
     failed = answer.with_files((), "the disk is full")
     assert (failed.outcome, failed.result) == (AttemptOutcome.ERROR, None)
     assert failed.error == "the disk is full"
+
+
+def test_each_answer_that_counts_is_in_the_log_with_its_ids(operator, make_batch, caplog):
+    batch = make_batch(operator, 2)
+    first, second = take()
+    ledger = Ledger()
+    with caplog.at_level(logging.DEBUG, "batches.supervision.ledger"):
+        ledger.add(first, Verdict(first.lease, AttemptOutcome.SUCCEEDED, result={}, seconds=1.5))
+        ledger.commit()
+        ledger.add(first, Verdict(first.lease, AttemptOutcome.ERROR))
+        ledger.add(second, Verdict(second.lease, AttemptOutcome.REJECTED, result={}))
+        ledger.commit()
+    about = [
+        (record.levelname, record.message.split()[0], record.batch, record.task, record.attempt)
+        for record in caplog.records
+    ]
+    assert about == [
+        ("DEBUG", "succeeded", batch.pk, first.lease.task_id, 1),
+        ("WARNING", "the", batch.pk, first.lease.task_id, 1),
+        ("DEBUG", "rejected", batch.pk, second.lease.task_id, 1),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import logging
 import os
 import socket
 import sys
@@ -22,6 +23,8 @@ from batches.management import installation
 from batches.management.arguments import whole_number
 from batches.management.base import ConsoleCommand
 from batches.management.processes import Program, Supervisor
+
+logger = logging.getLogger(__name__)
 
 WEB_WORKERS, WEB_THREADS = 2, 4
 WEB_GRACE = 10
@@ -119,6 +122,9 @@ class Command(ConsoleCommand):
         self.stdout.flush()
 
     def shout(self, text: str) -> None:
+        if settings.LOG_FORMAT == "JSON":
+            logger.warning("%s", text)
+            return
         self.stderr.write(self.style.WARNING(f"** {text}"))
         self.stderr.flush()
 
