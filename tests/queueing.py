@@ -17,6 +17,7 @@ from batches.queue.settle import Settled, settle
 from batches.queue.verdicts import Verdict
 from batches.queue.walk import Claimant
 from batches.states import AttemptOutcome
+from batches.submission import Item
 
 
 @dataclass
@@ -67,3 +68,7 @@ def skip_backoff() -> None:
         run_after=Now() - timedelta(seconds=1)
     )
     wake_due()
+
+
+def chain(*links: tuple[str, tuple[str, ...]]):
+    return [Item({}, id=name, depends_on=needed) for name, needed in links]
