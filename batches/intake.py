@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any
@@ -28,8 +28,12 @@ CHUNK = 1000
 SPOOL_IN_MEMORY = 4 * 1024 * 1024
 
 
-def admit(owner: User, submission: Submission) -> Batch:
+def admit(
+    owner: User, submission: Submission, sealed: Callable[[Batch], object] = lambda _batch: None
+) -> Batch:
     """Validate a submission and store it; returns the sealed batch.
+
+    ``sealed`` is called in the transaction that seals it.
 
     Raises:
         InvalidSubmission: nothing was stored.
@@ -46,7 +50,7 @@ def admit(owner: User, submission: Submission) -> Batch:
         except BaseException:
             delete_batch(batch.pk)
             raise
-    wishes.seal(batch.pk)
+    wishes.seal(batch.pk, lambda: sealed(batch))
     if away := resources.away():
         resources.park(away, batch.pk)
     batch.refresh_from_db()

@@ -1,16 +1,23 @@
-"""The one door for what users ask: the API, the admin and the commands all come through here."""
+"""The one door for what users ask: the API, the admin and the commands all come through here.
+
+``by`` is who asks and how they came in: it is written to the row's history with the change.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import ProtectedError
+from knox.models import AuthToken
 
-from batches import workspaces
+from batches import audit, workspaces
+from batches.audit import Actor
 from batches.backends.database import wake
 from batches.intake import admit
 from batches.models import Batch, Queue, Task, Workspace
@@ -30,11 +37,13 @@ __all__ = [
     "change_queue",
     "change_task",
     "change_workspace",
+    "make_token",
     "pause_batch",
     "remove_workspace",
     "resume_batch",
     "retry_batch",
     "retry_task",
+    "revoke_token",
     "submit",
 ]
 
@@ -49,7 +58,12 @@ class _Unset:
 UNSET: Final = _Unset()
 
 
-def submit(owner: User, submission: Submission) -> Batch:
+def _given(**values: object) -> dict[str, Any]:
+    """Those of the values that were given."""
+    return {name: value for name, value in values.items() if not isinstance(value, _Unset)}
+
+
+def submit(owner: User, submission: Submission, *, by: Actor | None = None) -> Batch:
     """Store a batch and let its tasks be claimed.
 
     Everything is validated before the first row is written.
@@ -57,45 +71,59 @@ def submit(owner: User, submission: Submission) -> Batch:
     Raises:
         InvalidSubmission: with every error found; nothing was stored.
     """
-    batch = admit(owner, submission)
+
+    def sealed(batch: Batch) -> None:
+        audit.record(by, batch, f"Submitted with {batch.total:,} tasks", audit.ADDITION)
+
+    batch = admit(owner, submission, sealed)
     wake()
     return batch
 
 
-def pause_batch(batch: Batch) -> None:
+def pause_batch(batch: Batch, *, by: Actor | None = None) -> None:
     """Stop starting tasks of a batch; what runs goes on.
 
     Raises:
         Conflict: the batch is finished.
     """
-    wishes.pause(batch.pk)
+    with transaction.atomic():
+        if wishes.pause(batch.pk):
+            audit.record(by, batch, "Paused")
 
 
-def resume_batch(batch: Batch) -> None:
+def resume_batch(batch: Batch, *, by: Actor | None = None) -> None:
     """Go on with a paused batch."""
-    wishes.resume(batch.pk)
+    with transaction.atomic():
+        if wishes.resume(batch.pk):
+            audit.record(by, batch, "Resumed")
     wake()
 
 
-def cancel_batch(batch: Batch) -> None:
+def cancel_batch(batch: Batch, *, by: Actor | None = None) -> None:
     """Cancel what waits, stop what runs (within two seconds).
 
     Raises:
         Conflict: the batch is finished.
     """
-    wishes.cancel_batch(batch.pk)
+    wishes.cancel_batch(batch.pk, lambda: audit.record(by, batch, "Cancelled"))
 
 
-def cancel_task(task: Task) -> None:
+def cancel_task(task: Task, *, by: Actor | None = None) -> None:
     """Cancel one task, waiting or running.
 
     Raises:
         Conflict: the task is finished.
     """
-    wishes.cancel_task(task.pk)
+    wishes.cancel_task(task.pk, lambda: audit.record(by, task, "Cancelled"))
 
 
-def retry_batch(batch: Batch, *, failures: Collection[str] = (), ids: Collection[UUID] = ()) -> int:
+def retry_batch(
+    batch: Batch,
+    *,
+    failures: Collection[str] = (),
+    ids: Collection[UUID] = (),
+    by: Actor | None = None,
+) -> int:
     """Queue the failed tasks of a batch again; of a cancelled batch, the cancelled ones too.
 
     ``failures`` keeps to tasks that failed for one of these reasons, ``ids`` to these tasks
@@ -113,18 +141,28 @@ def retry_batch(batch: Batch, *, failures: Collection[str] = (), ids: Collection
                 )
             ]
         )
-    queued = wishes.retry(batch.pk, failures=failures, tasks=ids or None)
+    words = f"Retried {f'{len(ids):,} chosen tasks' if ids else 'its tasks'}"
+    if failures:
+        words += f" that failed as {', '.join(sorted(set(failures)))}"
+    queued = wishes.retry(
+        batch.pk,
+        failures=failures,
+        tasks=ids or None,
+        also=lambda: audit.record(by, batch, words),
+    )
     wake()
     return len(queued)
 
 
-def retry_task(task: Task) -> None:
+def retry_task(task: Task, *, by: Actor | None = None) -> None:
     """Queue one failed or cancelled task again, with a fresh full budget.
 
     Raises:
         Conflict: it is neither, or its batch is still being cancelled.
     """
-    if not wishes.retry(task.batch_id, tasks=[task.pk]):
+    if not wishes.retry(
+        task.batch_id, tasks=[task.pk], also=lambda: audit.record(by, task, "Retried")
+    ):
         raise Conflict(f"Only a failed or cancelled task can be retried; this one is {task.state}.")
     wake()
 
@@ -134,22 +172,33 @@ def change_batch(
     *,
     priority: int | _Unset | None = UNSET,
     parallel: int | _Unset | None = UNSET,
+    by: Actor | None = None,
 ) -> None:
     """Change a batch's priority (None: the queue's) or its limit of parallel tasks (None: none)."""
-    if not isinstance(priority, _Unset):
-        wishes.set_batch_priority(batch.pk, priority)
-    if not isinstance(parallel, _Unset):
-        Batch.objects.filter(pk=batch.pk).update(parallel=parallel)
+
+    def rest() -> None:
+        if not isinstance(parallel, _Unset):
+            Batch.objects.filter(pk=batch.pk).update(parallel=parallel)
+        if changes := _given(priority=priority, parallel=parallel):
+            audit.record(by, batch, f"Changed: {audit.values(changes)}")
+
+    if isinstance(priority, _Unset):
+        with transaction.atomic():
+            rest()
+    else:
+        wishes.set_batch_priority(batch.pk, priority, rest)
     wake()
 
 
-def change_task(task: Task, *, priority: int) -> None:
+def change_task(task: Task, *, priority: int, by: Actor | None = None) -> None:
     """Give a task a priority of its own.
 
     Raises:
         Conflict: the task is finished.
     """
-    wishes.set_task_priority(task.pk, priority)
+    with transaction.atomic():
+        wishes.set_task_priority(task.pk, priority)
+        audit.record(by, task, f"Changed: priority {priority}")
     wake()
 
 
@@ -160,16 +209,25 @@ def change_queue(
     paused: bool | _Unset = UNSET,
     concurrency_limit: int | _Unset | None = UNSET,
     rate_limit: int | _Unset | None = UNSET,
+    by: Actor | None = None,
 ) -> None:
     """Change how a queue is served; a new priority reaches the waiting tasks that inherited it."""
-    if not isinstance(priority, _Unset):
-        wishes.set_queue_priority(queue.pk, priority)
-    if not isinstance(paused, _Unset):
-        wishes.pause_queue(queue.pk, paused=paused)
-    if not isinstance(concurrency_limit, _Unset):
-        Queue.objects.filter(pk=queue.pk).update(concurrency_limit=concurrency_limit)
-    if not isinstance(rate_limit, _Unset):
-        Queue.objects.filter(pk=queue.pk).update(rate_limit=rate_limit)
+
+    def rest() -> None:
+        if not isinstance(paused, _Unset):
+            wishes.pause_queue(queue.pk, paused=paused)
+        if limits := _given(concurrency_limit=concurrency_limit, rate_limit=rate_limit):
+            Queue.objects.filter(pk=queue.pk).update(**limits)
+        told = "" if isinstance(paused, _Unset) else "paused" if paused else "resumed"
+        changes = audit.values(_given(priority=priority) | limits)
+        if words := ", ".join(filter(None, [told, changes])):
+            audit.record(by, queue, f"Changed: {words}")
+
+    if isinstance(priority, _Unset):
+        with transaction.atomic():
+            rest()
+    else:
+        wishes.set_queue_priority(queue.pk, priority, rest)
     wake()
 
 
@@ -179,13 +237,18 @@ def add_workspace(
     *,
     environment: dict[str, Any] | None = None,
     groups: Iterable[Group] = (),
+    by: Actor | None = None,
 ) -> Workspace:
     """Register a folder for tasks to work in; ``groups`` will see its batches.
 
     Raises:
         InvalidSubmission: names ``name``, ``path`` or a part of ``environment``.
     """
-    return workspaces.register(name, path, environment, groups)
+
+    def added(workspace: Workspace) -> None:
+        audit.record(by, workspace, f"Added for {workspace.path}", audit.ADDITION)
+
+    return workspaces.register(name, path, environment, groups, added)
 
 
 def change_workspace(
@@ -194,6 +257,7 @@ def change_workspace(
     path: str | Path | _Unset = UNSET,
     environment: dict[str, Any] | _Unset | None = UNSET,
     groups: Iterable[Group] | _Unset = UNSET,
+    by: Actor | None = None,
 ) -> None:
     """Move a workspace, or change what its commands run in, or who sees its batches.
 
@@ -210,22 +274,43 @@ def change_workspace(
         except WrongPlace as error:
             raise InvalidSubmission([FieldError("path", str(error))]) from None
         changes["marker"] = workspace.marker
-    if changes:
-        Workspace.objects.filter(pk=workspace.pk).update(**changes)
-    if not isinstance(groups, _Unset):
-        workspace.groups.set(groups)
+    with transaction.atomic():
+        if changes:
+            Workspace.objects.filter(pk=workspace.pk).update(**changes)
+        if not isinstance(groups, _Unset):
+            workspace.groups.set(groups)
+        # Names only: the value of a variable may be a secret.
+        if names := ", ".join(_given(path=path, environment=environment, groups=groups)):
+            audit.record(by, workspace, f"Changed: {names}")
     wake()
 
 
-def remove_workspace(workspace: Workspace) -> None:
+def remove_workspace(workspace: Workspace, *, by: Actor | None = None) -> None:
     """Forget a workspace; its folder stays as it is.
 
     Raises:
         Conflict: there are batches of it.
     """
     try:
-        workspace.delete()
+        with transaction.atomic():
+            audit.record(by, workspace, "Removed", audit.DELETION)
+            workspace.delete()
     except ProtectedError:
         raise Conflict(
             "There are batches of this workspace: it can be removed once cleanup deleted them."
         ) from None
+
+
+def make_token(user: User, *, lifetime: timedelta, by: Actor | None = None) -> tuple[Any, str]:
+    """An API token for a user: what is stored of it, and the token itself, which is not."""
+    with transaction.atomic():
+        made, token = AuthToken.objects.create(user=user, expiry=lifetime)
+        audit.record(by, user, f"Made the API token {made.token_key[:8]}…")
+    return made, token
+
+
+def revoke_token(token: Any, *, by: Actor | None = None) -> None:
+    """Refuse programs that use a token from now on."""
+    with transaction.atomic():
+        audit.record(by, token.user, f"Revoked the API token {token.token_key[:8]}…")
+        token.delete()

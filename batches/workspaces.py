@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,13 @@ def checked_environment(environment: Any) -> dict[str, Any]:
 
 
 def register(
-    name: str, path: str | Path, environment: Any = None, groups: Iterable[Group] = ()
+    name: str,
+    path: str | Path,
+    environment: Any = None,
+    groups: Iterable[Group] = (),
+    added: Callable[[Workspace], object] = lambda _workspace: None,
 ) -> Workspace:
-    """Register a folder under a name, and mark it."""
+    """Register a folder under a name, and mark it; ``added`` is called in the transaction."""
     folder = checked_path(path)
     workspace = Workspace(name=name, path=folder, environment=checked_environment(environment))
     try:
@@ -96,6 +100,7 @@ def register(
             adopt(workspace)
             workspace.save(force_insert=True)
             workspace.groups.set(groups)
+            added(workspace)
     except WrongPlace as error:
         raise InvalidSubmission([FieldError("path", str(error))]) from None
     except IntegrityError:

@@ -18,8 +18,9 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_http_methods
 from knox.models import AuthToken
 
+from batches import operations
 from batches.admin import markup
-from batches.admin.base import ObservedAdmin
+from batches.admin.base import ObservedAdmin, actor_of
 from batches.admin.skin import (
     AdminPasswordChangeForm,
     AdminUserCreationForm,
@@ -94,7 +95,7 @@ class TokenAdmin(ObservedAdmin):
             raise Http404("There is no such token that you may revoke.")
         listed = reverse("admin:knox_authtoken_changelist")
         if request.method == "POST":
-            token.delete()
+            operations.revoke_token(token, by=actor_of(request))
             told = f"Revoked the token {token_key[:8]}… of {token.user.get_username()}."
             self.message_user(request, told, messages.SUCCESS)
             return HttpResponseRedirect(listed)

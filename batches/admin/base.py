@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import unquote
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -17,11 +18,17 @@ from django.views.decorators.http import require_safe
 
 from batches.admin.markup import NOTHING
 from batches.admin.skin import ModelAdmin
+from batches.audit import Actor, Via
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[Any]
 else:
     ModelForm = forms.ModelForm
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """Who asks, for the history of what they change."""
+    return Actor(cast("User", request.user), Via.ADMIN)
 
 
 class ConsoleAdmin(ModelAdmin):
@@ -31,6 +38,19 @@ class ConsoleAdmin(ModelAdmin):
     empty_value_display = NOTHING
     show_facets = ShowFacets.NEVER
     list_disable_select_all = True
+
+
+class RecordedAdmin(ConsoleAdmin):
+    """Forms that save through ``operations``, which has written the history: no second entry."""
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        return None
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        return None
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        return None
 
 
 class ObservedAdmin(ConsoleAdmin):

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from batches import operations
 from batches.admin import markup
-from batches.admin.base import ConsoleAdmin, ModelForm, ObservedAdmin
+from batches.admin.base import ModelForm, ObservedAdmin, RecordedAdmin, actor_of
 from batches.admin.skin import CheckboxInput
 from batches.models import Queue, Resource, Task, Worker
 from batches.querysets import WORKER_SILENCE
@@ -71,7 +71,7 @@ class QueueList(ChangeList):
 
 
 @admin.register(Queue)
-class QueueAdmin(ConsoleAdmin):
+class QueueAdmin(RecordedAdmin):
     form = QueueForm
     fields = ("priority", "paused", "concurrency_limit", "rate_limit")
     list_display = ("name", "served", "priority", "waiting", "running", "at_once", "per_minute")
@@ -99,6 +99,7 @@ class QueueAdmin(ConsoleAdmin):
         operations.change_queue(
             Queue.objects.get(pk=obj.pk),
             **{name: form.cleaned_data[name] for name in form.changed_data},
+            by=actor_of(request),
         )
 
     @admin.display(description="State")

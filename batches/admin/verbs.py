@@ -20,7 +20,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods
 
-from batches.admin.base import ObservedAdmin, name_of
+from batches.admin.base import ObservedAdmin, actor_of, name_of
 from batches.operations import Conflict
 
 SHOWN_REFUSALS = 5
@@ -34,7 +34,8 @@ class Verb:
     label: str
     done: str
     """What is told afterwards, such as ``Paused``; ``{tasks}`` is what ``run`` returned."""
-    run: Callable[[Any], int | None]
+    run: Callable[..., int | None]
+    """Called with the row and ``by``."""
     offered: Callable[[Any], bool]
     """Does a row's page show the button? ``run`` has the last word."""
     warning: str = ""
@@ -114,10 +115,11 @@ class ActedOnAdmin(ObservedAdmin):
 
     def run(self, request: HttpRequest, verb: Verb, rows: Sequence[Any]) -> None:
         """Do it to each row, and tell what came of it."""
+        by = actor_of(request)
         done, tasks, refused = [], 0, []
         for row in rows:
             try:
-                concerned = verb.run(row)
+                concerned = verb.run(row, by=by)
             except Conflict as conflict:
                 refused.append(f"{name_of(row)}: {conflict}")
                 continue
@@ -126,7 +128,6 @@ class ActedOnAdmin(ObservedAdmin):
                 continue
             done.append(row)
             tasks += concerned or 0
-            self.log_change(request, row, verb.label)
         if done:
             subject = name_of(done[0]) if len(done) == 1 else f"{len(done)} {self.plural}"
             told = verb.done.format(tasks=f"{tasks} task{pluralize(tasks)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -14,8 +14,9 @@ from django.utils.safestring import SafeString
 
 from batches import operations
 from batches.admin import markup
-from batches.admin.base import ConsoleAdmin, ModelForm
+from batches.admin.base import ModelForm, RecordedAdmin, actor_of
 from batches.admin.skin import Textarea, TextInput
+from batches.audit import Actor
 from batches.models import Workspace
 from batches.submission import InvalidSubmission
 
@@ -26,6 +27,9 @@ class WorkspaceForm(ModelForm):
     The last step of validation stores the workspace: only ``operations`` can say what is wrong with
     a folder, and what it says belongs beside the fields.
     """
+
+    by: ClassVar[Actor]
+    """Who saves it: each request has a form class of its own."""
 
     virtualenv = forms.CharField(
         required=False,
@@ -96,11 +100,11 @@ class WorkspaceForm(ModelForm):
             },
         }
         if self.instance.pk is None or self.instance._state.adding:  # noqa: SLF001
-            return operations.add_workspace(data["name"], **wanted)
+            return operations.add_workspace(data["name"], **wanted, by=self.by)
         stored = Workspace.objects.get(pk=self.instance.pk)
         # A path that stays is not looked at again: the folder may be on the workers' machine only.
         changed = {name if name in wanted else "environment" for name in self.changed_data}
-        operations.change_workspace(stored, **{name: wanted[name] for name in changed})
+        operations.change_workspace(stored, **{name: wanted[name] for name in changed}, by=self.by)
         return stored
 
     def field_of(self, path: str) -> str | None:
@@ -116,7 +120,7 @@ def lines_of(text: str) -> list[str]:
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(ConsoleAdmin):
+class WorkspaceAdmin(RecordedAdmin):
     form = WorkspaceForm
     list_display = ("name", "folder", "group_names", "created")
     search_fields = ("name", "path")
@@ -146,11 +150,16 @@ class WorkspaceAdmin(ConsoleAdmin):
             return ()
         return ("name",) if self.has_change_permission(request, obj) else self.looked_at
 
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, *args, **kwargs)
+        form.by = actor_of(request)
+        return form
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Nothing: the form has stored it."""
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        operations.remove_workspace(obj)
+        operations.remove_workspace(obj, by=actor_of(request))
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

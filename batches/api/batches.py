@@ -54,7 +54,7 @@ class Submissions(Endpoint):
         body = self.read(self.get_serializer_class())
         kind = registry.kind(self.kind_name)
         stored = operations.submit(
-            cast("User", request.user), submission(kind.name, kind.items, body)
+            cast("User", request.user), submission(kind.name, kind.items, body), by=self.actor
         )
         batch = visible_batches(request.user).get(pk=stored.pk)
         answer = answers([batch], self)[0]
@@ -104,13 +104,14 @@ class Batches(EndpointSet):
         paused = change.pop("paused", None)
         with transaction.atomic():
             if change:
-                operations.change_batch(batch, **change)
+                operations.change_batch(batch, **change, by=self.actor)
             if paused is not None:
-                (operations.pause_batch if paused else operations.resume_batch)(batch)
+                verb = operations.pause_batch if paused else operations.resume_batch
+                verb(batch, by=self.actor)
         return Response(self._answer())
 
     def destroy(self, request: Request, pk: str) -> Response:
-        operations.cancel_batch(self.get_object())
+        operations.cancel_batch(self.get_object(), by=self.actor)
         return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
 
     @action(detail=True, methods=["post"])
@@ -118,7 +119,10 @@ class Batches(EndpointSet):
         batch = self.get_object()
         asked = self.read(Retry)
         queued = operations.retry_batch(
-            batch, failures=asked.get("failure", ()), ids=asked.get("ids", ())
+            batch,
+            failures=asked.get("failure", ()),
+            ids=asked.get("ids", ()),
+            by=self.actor,
         )
         return Response(
             {"retried": queued, "batch": self._answer()}, status=status.HTTP_202_ACCEPTED

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django_filters.rest_framework import FilterSet
 from rest_framework.exceptions import ValidationError
@@ -15,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from batches.api.paging import CursorPages
 from batches.api.problems import LengthRequired
+from batches.audit import Actor, Via
 
 UUID_PATTERN = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
@@ -40,6 +42,11 @@ class Endpoint(GenericAPIView[Any]):
         if unknown := request.query_params.keys() - known:
             there_are = f"Unknown parameter: there are {', '.join(sorted(known))}."
             raise ValidationError({name: [there_are] for name in sorted(unknown)})
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks, for the history of what they change."""
+        return Actor(cast("User", self.request.user), Via.API)
 
     def read(self, serializer_class: type[BaseSerializer[Any]]) -> Any:
         """The validated body.

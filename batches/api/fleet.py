@@ -88,7 +88,7 @@ class Queues(EndpointSet):
         return Response(self._answer())
 
     def partial_update(self, request: Request, name: str) -> Response:
-        operations.change_queue(self.get_object(), **self.read(QueueChange))
+        operations.change_queue(self.get_object(), **self.read(QueueChange), by=self.actor)
         return Response(self._answer())
 
     def _answer(self) -> Any:
@@ -183,7 +183,7 @@ class Workspaces(EndpointSet):
         return self.get_paginated_response(self.get_serializer(workspaces, many=True).data)
 
     def create(self, request: Request) -> Response:
-        workspace = operations.add_workspace(**self.read(NewWorkspace))
+        workspace = operations.add_workspace(**self.read(NewWorkspace), by=self.actor)
         answer = WorkspaceAnswer(workspace, context=self.get_serializer_context()).data
         url = reverse("workspace-detail", args=[workspace.name], request=request)
         return Response(answer, status=status.HTTP_201_CREATED, headers={"Location": url})
@@ -192,11 +192,11 @@ class Workspaces(EndpointSet):
         return Response(self._answer())
 
     def partial_update(self, request: Request, name: str) -> Response:
-        operations.change_workspace(self.get_object(), **self.read(WorkspaceChange))
+        operations.change_workspace(self.get_object(), **self.read(WorkspaceChange), by=self.actor)
         return Response(self._answer())
 
     def destroy(self, request: Request, name: str) -> Response:
-        operations.remove_workspace(self.get_object())
+        operations.remove_workspace(self.get_object(), by=self.actor)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _answer(self) -> Any:

@@ -80,21 +80,21 @@ class Tasks(EndpointSet):
         return Response(self._answer())
 
     def partial_update(self, request: Request, pk: str) -> Response:
-        operations.change_task(self.get_object(), **self.read(TaskChange))
+        operations.change_task(self.get_object(), **self.read(TaskChange), by=self.actor)
         return Response(self._answer())
 
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         task = self.get_object()
         self.read(Nothing)
-        operations.retry_task(task)
+        operations.retry_task(task, by=self.actor)
         return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
 
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         task = self.get_object()
         self.read(Nothing)
-        operations.cancel_task(task)
+        operations.cancel_task(task, by=self.actor)
         return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
 
     @action(detail=True, pagination_class=InLogOrder)

@@ -5,7 +5,7 @@ Close, retry, cancel and seal lock the batch's row first, so that each sees what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,14 @@ from batches.states import BatchState, Failure, PriorityFrom, TaskState
 
 class Conflict(Exception):
     """The row is not in a state in which that can be done; the message says what it is in."""
+
+
+Also = Callable[[], object]
+"""What is done in the transaction of a change, if there was anything to change."""
+
+
+def _nothing() -> None:
+    """Nothing besides."""
 
 
 @contextmanager
@@ -48,7 +56,7 @@ def _sealed(batch: UUID) -> Iterator[Batch]:
         yield row
 
 
-def seal(batch: UUID) -> bool:
+def seal(batch: UUID, also: Also = _nothing) -> bool:
     """Make a batch whose rows are all in claimable; False when it was sealed already."""
     # A priority may have changed while rows were inserted with the old one.
     _inherit(batch)
@@ -60,42 +68,48 @@ def seal(batch: UUID) -> bool:
             f"UPDATE {sql.BATCH} SET sealed_at = {sql.now()} WHERE id = %s AND sealed_at IS NULL",
             [sql.one_id(batch)],
         )
+        if changed:
+            also()
     if changed and row.unmet_after and recompute_after(batch):
         close_finished([batch])
     return changed == 1
 
 
-def pause(batch: UUID) -> None:
-    """Stop claiming from a batch; what runs goes on."""
+def pause(batch: UUID) -> bool:
+    """Stop claiming from a batch; what runs goes on. False when it was paused already."""
     with _sealed(batch) as row:
         if row.state != BatchState.OPEN:
             raise Conflict("The batch is finished.")
-        sql.change(
+        changed = sql.change(
             f"UPDATE {sql.BATCH} SET paused_at = {sql.now()} WHERE id = %s AND paused_at IS NULL",
             [sql.one_id(batch)],
         )
+    return changed == 1
 
 
-def resume(batch: UUID) -> None:
-    """Claim from a paused batch again."""
-    Batch.objects.filter(pk=batch).update(paused_at=None)
+def resume(batch: UUID) -> bool:
+    """Claim from a paused batch again; False when it was not paused."""
+    paused = Batch.objects.filter(pk=batch, paused_at__isnull=False)
+    return paused.update(paused_at=None) == 1
 
 
-def cancel_batch(batch: UUID) -> None:
+def cancel_batch(batch: UUID, also: Also = _nothing) -> None:
     """Cancel what waits and ask what runs to stop."""
     with _sealed(batch) as row:
         if row.state != BatchState.OPEN:
             raise Conflict("The batch is finished.")
-        sql.change(
+        changed = sql.change(
             f"UPDATE {sql.BATCH} SET cancel_requested_at = {sql.now()} "
             "WHERE id = %s AND cancel_requested_at IS NULL",
             [sql.one_id(batch)],
         )
+        if changed:
+            also()
     cancel_queued(batch)
     close_finished([batch])
 
 
-def cancel_task(task: UUID) -> None:
+def cancel_task(task: UUID, also: Also = _nothing) -> None:
     """Cancel a waiting task, or ask a running one to stop."""
     with transaction.atomic():
         row = Task.objects.select_for_update(of=("self",)).get(pk=task)
@@ -106,12 +120,15 @@ def cancel_task(task: UUID) -> None:
                 "WHERE id = %s AND state = 'queued'",
                 [sql.one_id(task)],
             )
+            also()
         elif row.state == TaskState.RUNNING:
-            sql.change(
+            changed = sql.change(
                 f"UPDATE {sql.TASK} SET cancel_requested_at = {sql.now()} "
                 "WHERE id = %s AND state = 'running' AND cancel_requested_at IS NULL",
                 [sql.one_id(task)],
             )
+            if changed:
+                also()
             return
         else:
             raise Conflict(f"The task has already {row.state}.")
@@ -120,7 +137,11 @@ def cancel_task(task: UUID) -> None:
 
 
 def retry(
-    batch: UUID, *, failures: Iterable[str] = (), tasks: Iterable[UUID] | None = None
+    batch: UUID,
+    *,
+    failures: Iterable[str] = (),
+    tasks: Iterable[UUID] | None = None,
+    also: Also = _nothing,
 ) -> list[UUID]:
     """Queue failed and cancelled tasks of a batch again, with a fresh full budget.
 
@@ -128,8 +149,9 @@ def retry(
     fences leases, and a reset would let a worker of the first run settle the second one.
 
     In chunks; a cancel that comes in between ends it, and what fails again meanwhile stays so.
+    ``also`` is done with the first.
     """
-    wish = _Retry(list(failures), None if tasks is None else list(tasks))
+    wish = _Retry(list(failures), None if tasks is None else list(tasks), also)
     queued: list[UUID] = []
     while chunk := _retry_some(batch, wish, queued):
         queued += chunk
@@ -151,6 +173,7 @@ class _Retry:
 
     failures: list[str]
     tasks: list[UUID] | None
+    also: Also
     began: datetime | None = None
     states: tuple[str, ...] = ()
 
@@ -176,6 +199,8 @@ def _retry_some(batch: UUID, wish: _Retry, before: Sequence[UUID]) -> list[UUID]
             # Not by later chunks: what failed since may have stopped the batch.
             reopened |= {"cancel_requested_at": None, "retried_at": Now()}
         Batch.objects.filter(pk=batch).update(**reopened)
+        if not before:
+            wish.also()
     return ids
 
 
@@ -237,19 +262,22 @@ def _revive_some(follower: UUID, after: UUID | None) -> list[UUID]:
     return ids
 
 
-def set_batch_priority(batch: UUID, priority: int | None) -> None:
+def set_batch_priority(batch: UUID, priority: int | None, also: Also = _nothing) -> None:
     """Change a batch's priority and that of the waiting tasks that inherited it.
 
     None: the queue's.
     """
     with _locked(batch) as row:
         Batch.objects.filter(pk=row.pk).update(priority=priority)
+        also()
     _inherit(batch)
 
 
-def set_queue_priority(queue: str, priority: int) -> None:
+def set_queue_priority(queue: str, priority: int, also: Also = _nothing) -> None:
     """Change a queue's priority and that of the waiting tasks that inherited it."""
-    Queue.objects.filter(pk=queue).update(priority=priority)
+    with transaction.atomic():
+        Queue.objects.filter(pk=queue).update(priority=priority)
+        also()
     # All of them, whatever their priority is said to be before the lock: and what the rows get is
     # what is true under it, so that a change which is overtaken by another does no harm.
     open_batches = Batch.objects.filter(queue=queue, state=BatchState.OPEN).order_by("number")

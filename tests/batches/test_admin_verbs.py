@@ -232,11 +232,11 @@ def test_the_history_names_who_did_what(
 ) -> None:
     batch = make_batch(operator, name="nightly")
     do(browser, batch, "pause")
-    entry = LogEntry.objects.get()
+    entry = LogEntry.objects.get(user=operator)
     assert (entry.user, entry.object_id, entry.get_change_message()) == (
         operator,
         str(batch.pk),
-        "Pause",
+        "Paused, in the admin.",
     )
     history = browser.get(reverse("admin:batches_batch_history", args=[batch.pk])).text
-    assert "Pause" in history
+    assert "Paused, in the admin." in history

@@ -19,6 +19,11 @@ def token(*arguments: str) -> str:
     return out.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def admin():
+    return get_user_model().objects.create_superuser("admin")
+
+
 @pytest.fixture
 def ada():
     return get_user_model().objects.create_user("ada")

@@ -2,6 +2,7 @@ import json
 from io import StringIO
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 
@@ -9,6 +10,11 @@ from batches.models import Workspace
 
 # What the command says does not depend on the database.
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]
+
+
+@pytest.fixture(autouse=True)
+def admin():
+    return get_user_model().objects.create_superuser("admin")
 
 
 def workspace(*arguments: str) -> str:

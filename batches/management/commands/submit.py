@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from rest_framework.exceptions import ParseError, ValidationError
 
@@ -16,6 +16,7 @@ from batches import operations, registry
 from batches.api.parsing import ObjectParser
 from batches.api.problems import field_errors
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
+from batches.management.asking import asker, facts
 from batches.management.base import ConsoleCommand
 from batches.management.following import failures, follow
 from batches.states import BatchStatus
@@ -33,18 +34,22 @@ class Command(ConsoleCommand):
         parser.add_argument("--kind", help="the kind of its tasks, where FILE does not say it")
         parser.add_argument("--wait", action="store_true", help="show progress until it ends")
         parser.add_argument("--user", default="admin", help="whose batch it is (admin)")
+        parser.add_argument(
+            "--json", action="store_true", help="one JSON object; with --wait, once it ended"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         body = read(options["file"])
         wanted = understood(body, options["kind"])
-        users = get_user_model().objects.filter(is_active=True)
-        owner = users.filter(username=options["user"]).first()
-        if owner is None:
-            raise CommandError(f"--user: there is no active user {options['user']!r}.")
-        batch = operations.submit(owner, wanted)
-        self.stdout.write(str(batch.pk))
-        self.stdout.flush()
-        if options["wait"] and follow(batch.pk, self.stderr, stderr=True) != BatchStatus.COMPLETED:
+        by = asker(options["user"])
+        batch = operations.submit(by.user, wanted, by=by)
+        if not options["json"]:
+            self.stdout.write(str(batch.pk))
+            self.stdout.flush()
+        status = follow(batch.pk, self.stderr, stderr=True) if options["wait"] else None
+        if options["json"]:
+            self.stdout.write(json.dumps(facts(batch.pk)))
+        if status not in {None, BatchStatus.COMPLETED}:
             for line in failures(batch.pk):
                 self.stderr.write(line)
             raise SystemExit(1)

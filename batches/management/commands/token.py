@@ -8,10 +8,11 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
-from knox.models import AuthToken
 from knox.settings import knox_settings
 
+from batches import operations
 from batches.management.arguments import whole_number
+from batches.management.asking import add_user, asker
 from batches.management.base import ConsoleCommand
 
 
@@ -26,6 +27,7 @@ class Command(ConsoleCommand):
             default=knox_settings.TOKEN_TTL.days,
             help="how long it is valid (%(default)s)",
         )
+        add_user(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
         users = get_user_model().objects.filter(is_active=True)
@@ -35,5 +37,7 @@ class Command(ConsoleCommand):
                 f"There is no active user {options['username']!r}. The admin makes users, and so "
                 "does: manage.py createsuperuser"
             )
-        made, token = AuthToken.objects.create(user=user, expiry=timedelta(days=options["days"]))
+        made, token = operations.make_token(
+            user, lifetime=timedelta(days=options["days"]), by=asker(options["user"])
+        )
         self.stdout.write(f"Valid until {made.expiry:%Y-%m-%d}, shown once: {token}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from typing import Any
-from uuid import UUID
 
+from batches.management.arguments import beginning_of_id
+from batches.management.asking import chosen, facts
 from batches.management.base import ConsoleCommand
 from batches.management.following import failures, follow
+from batches.models import Batch
 from batches.states import BatchStatus
 
 
@@ -15,10 +18,18 @@ class Command(ConsoleCommand):
     help = "Show a batch's progress until it ends. Exit code 0 when it completed, else 1."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("batch", type=UUID, help="the batch's id, as submit printed it")
+        parser.add_argument("batch", type=beginning_of_id, help="its id, or the beginning of it")
+        parser.add_argument(
+            "--json", action="store_true", help="at the end one JSON object; progress on stderr"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        if follow(options["batch"], self.stdout) != BatchStatus.COMPLETED:
-            for line in failures(options["batch"]):
-                self.stdout.write(line)
+        batch = chosen(Batch.objects.sealed(), options["batch"]).pk
+        out = self.stderr if options["json"] else self.stdout
+        status = follow(batch, out, stderr=options["json"])
+        if options["json"]:
+            self.stdout.write(json.dumps(facts(batch)))
+        if status != BatchStatus.COMPLETED:
+            for line in failures(batch):
+                out.write(line)
             raise SystemExit(1)

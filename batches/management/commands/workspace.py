@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 
 from batches import operations
 from batches.management.arguments import assignment
+from batches.management.asking import add_user, asker
 from batches.management.base import ConsoleCommand
 from batches.models import Workspace
 
@@ -36,10 +37,14 @@ class Command(ConsoleCommand):
         add.add_argument(
             "--group", action="append", default=[], help="a group that sees its batches"
         )
+        add_user(add)
+        add.add_argument("--json", action="store_true")
         listing = verbs.add_parser("list", help="show all")
         listing.add_argument("--json", action="store_true")
         remove = verbs.add_parser("remove", help="forget one; the folder stays as it is")
         remove.add_argument("name")
+        add_user(remove)
+        remove.add_argument("--json", action="store_true")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         match options["verb"]:
@@ -48,7 +53,7 @@ class Command(ConsoleCommand):
             case "list":
                 self.list(as_json=options["json"])
             case "remove":
-                self.remove(options["name"])
+                self.remove(options)
 
     def add(self, options: dict[str, Any]) -> None:
         workspace = operations.add_workspace(
@@ -60,8 +65,12 @@ class Command(ConsoleCommand):
                 "variables": dict(options["variable"]),
             },
             groups=[named_group(name) for name in options["group"]],
+            by=asker(options["user"]),
         )
-        self.stdout.write(f"{workspace.name} is {workspace.path}")
+        if options["json"]:
+            self.stdout.write(json.dumps(described(workspace)))
+        else:
+            self.stdout.write(f"{workspace.name} is {workspace.path}")
         if not options["group"]:
             self.stderr.write(
                 "Only administrators see it so far: --group NAME shows it to a group of users."
@@ -70,16 +79,7 @@ class Command(ConsoleCommand):
     def list(self, *, as_json: bool) -> None:
         workspaces = list(Workspace.objects.prefetch_related("groups"))
         if as_json:
-            described = [
-                {
-                    "name": workspace.name,
-                    "path": workspace.path,
-                    "environment": workspace.environment,
-                    "groups": [group.name for group in workspace.groups.all()],
-                }
-                for workspace in workspaces
-            ]
-            self.stdout.write(json.dumps(described, indent=2))
+            self.stdout.write(json.dumps([described(each) for each in workspaces], indent=2))
             return
         if not workspaces:
             self.stderr.write("No workspaces yet. Add one: manage.py workspace add NAME PATH")
@@ -89,12 +89,26 @@ class Command(ConsoleCommand):
             seen_by = f"  (seen by {groups})" if groups else ""
             self.stdout.write(f"{workspace.name:{width}}  {workspace.path}{seen_by}")
 
-    def remove(self, name: str) -> None:
+    def remove(self, options: dict[str, Any]) -> None:
+        name = options["name"]
         workspace = Workspace.objects.filter(name=name).first()
         if workspace is None:
             raise CommandError(f"There is no workspace {name!r}.")
-        operations.remove_workspace(workspace)
-        self.stdout.write(f"{name} is no longer a workspace; its folder stays as it is.")
+        operations.remove_workspace(workspace, by=asker(options["user"]))
+        if options["json"]:
+            self.stdout.write(json.dumps({"removed": name, "path": workspace.path}))
+        else:
+            self.stdout.write(f"{name} is no longer a workspace; its folder stays as it is.")
+
+
+def described(workspace: Workspace) -> dict[str, Any]:
+    """A workspace for a program."""
+    return {
+        "name": workspace.name,
+        "path": workspace.path,
+        "environment": workspace.environment,
+        "groups": [group.name for group in workspace.groups.all()],
+    }
 
 
 def absolute(path: str) -> str:
