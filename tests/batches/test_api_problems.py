@@ -122,7 +122,7 @@ def test_415_for_what_is_not_json(client, content_type):
     ids=lambda value: type(value).__name__,
 )
 def test_a_fault_is_logged_and_tells_nothing(client, monkeypatch, caplog, fault, status):
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
         raise fault
 
     monkeypatch.setattr(operations, "submit", fail)
