@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "knox",
     "django_filters",
+    "drf_spectacular_sidecar",  # the static files of the page /docs
     "batches",
 ]
 
@@ -190,6 +191,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.ModelPermissions"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "batches.api.paging.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "batches.api.schema.ConsoleSchema",
     "EXCEPTION_HANDLER": "batches.api.problems.handle",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -197,6 +199,16 @@ REST_FRAMEWORK = {
 REST_KNOX = {
     "TOKEN_TTL": timedelta(days=env.integer("TOKEN_DAYS", 90, least=1, most=3650)),
     "AUTH_HEADER_PREFIX": "Token",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Ollama Coder",
+    "DESCRIPTION": "A job console for batches of coding work.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",
+    "COMPONENT_SPLIT_PATCH": False,  # a PATCH is read whole: what it must say is in its serializer
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": [],  # or one that names each list of choices, and clashes
 }
 
 # -- the queue ------------------------------------------------------------------------------------

@@ -36,6 +36,12 @@ class CursorPages(CursorPagination):
             raise ValidationError({self.page_size_query_param: [message]})
         return int(asked)
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """A page in the OpenAPI document; DRF's says null in the words of OpenAPI 3.0."""
+        address = {"type": ["string", "null"], "format": "uri"}
+        properties = {"next": address, "previous": address, "results": schema}
+        return {"type": "object", "properties": properties, "required": list(properties)}
+
 
 class NewestFirst(CursorPages):
     ordering = "-pk"

@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from batches import registry
 from batches.api.batches import Batches, Submissions
+from batches.api.docs import Docs, Document
 from batches.api.fleet import Queues, Workspaces
 from batches.api.health import Live
 from batches.api.nothing import NothingHere
@@ -22,6 +23,8 @@ router.register("batch", Batches, "batch")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^health/live/?$", Live.as_view(), name="health-live"),
+    re_path(r"^schema/?$", Document.as_view(), name="schema"),
+    re_path(r"^docs/?$", Docs.as_view(), name="docs"),
     re_path(r"^batch/stats/?$", Stats.as_view(), name="stats"),
     *(
         re_path(

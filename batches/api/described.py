@@ -1,0 +1,197 @@
+"""What the OpenAPI document says of each call that its view cannot: a summary, and the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rest_framework import serializers
+
+from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
+from batches.api.fleet import QueueAnswer, WorkspaceAnswer
+from batches.api.stats import WorkerAnswer
+from batches.states import Failure, TaskState
+
+Answer = type[serializers.BaseSerializer[Any]] | dict[str, Any] | None
+"""A serializer, a schema as it stands, or no body at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    summary: str
+    answer: Answer
+    status: int = 200
+    many: bool = False
+    """The answer is a page of them."""
+    located: bool = False
+    """The answer has a ``Location`` header."""
+    media_type: str = ""
+    """Of the answer, where the renderer does not say it."""
+    problems: dict[int, str] = field(default_factory=dict)
+    """Status → when it is answered, beside those that its like can all answer."""
+
+
+class Alive(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(["live"])
+
+
+class Retried(serializers.Serializer[Any]):
+    retried = serializers.IntegerField(help_text="How many tasks were queued again.")
+    batch = BatchAnswer()
+
+
+class AllQueues(serializers.Serializer[Any]):
+    results = QueueAnswer(many=True)
+
+
+class ResultLine(serializers.Serializer[Any]):
+    """The columns of ``results.FIELDS``."""
+
+    position = serializers.IntegerField()
+    custom_id = serializers.CharField()
+    id = serializers.UUIDField()
+    state = serializers.ChoiceField(TaskState.choices)
+    failure = serializers.ChoiceField(Failure.choices, allow_blank=True)
+    attempt = serializers.IntegerField()
+    result = serializers.JSONField()
+    error = serializers.CharField(allow_blank=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class PerState(serializers.DictField):
+    child = serializers.IntegerField()
+
+
+class PerName(serializers.DictField):
+    child = PerState()
+
+
+class Totals(serializers.Serializer[Any]):
+    state = PerState()
+    kind = PerName()
+    queue = PerName()
+
+
+class Minute(serializers.Serializer[Any]):
+    minute = serializers.DateTimeField()
+    succeeded = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    cancelled = serializers.IntegerField()
+
+
+class Percentiles(serializers.Serializer[Any]):
+    p50 = serializers.FloatField()
+    p90 = serializers.FloatField()
+    p99 = serializers.FloatField()
+
+
+class Times(serializers.Serializer[Any]):
+    sample = serializers.IntegerField(help_text="Newest finished tasks looked at.")
+    wait = Percentiles(allow_null=True, help_text="Seconds from the submission to the last start.")
+    run = Percentiles(allow_null=True, help_text="Seconds.")
+
+
+class Figures(serializers.Serializer[Any]):
+    totals = Totals()
+    throughput = Minute(many=True, help_text="Finished tasks by minute, of the last hour.")
+    times = Times()
+    workers = WorkerAnswer(many=True)
+    queues = QueueAnswer(many=True)
+
+
+FINISHED_TASK = "The task is finished."
+FINISHED_BATCH = "The batch is finished, is still being submitted, or is being deleted."
+
+CALLS: dict[str, Call] = {
+    "Live.get": Call("Does this process answer?", Alive),
+    "Document.get": Call("This document", {"type": "object"}),
+    "Docs.get": Call("This document as a page", {"type": "string"}),
+    "Stats.get": Call("Totals, throughput, times, workers and queues", Figures),
+    "Submissions.post": Call("Submit a batch: {kind}", BatchAnswer, 202, located=True),
+    "Batches.list": Call("Batches, newest first", BatchAnswer, many=True),
+    "Batches.retrieve": Call("One batch and its progress", BatchAnswer),
+    "Batches.partial_update": Call(
+        "Change a batch, pause it, resume it", BatchAnswer, problems={409: FINISHED_BATCH}
+    ),
+    "Batches.destroy": Call("Cancel a batch", BatchAnswer, 202, problems={409: FINISHED_BATCH}),
+    "Batches.retry": Call(
+        "Queue the failed tasks of a batch again", Retried, 202,
+        problems={409: "The batch is being cancelled, submitted or deleted."},
+    ),
+    "Batches.tasks": Call("Tasks of a batch in submission order", TaskAnswer, many=True),
+    "Batches.results": Call("Results of a batch in submission order, streamed", ResultLine),
+    "Tasks.list": Call("Tasks of all batches, newest first", TaskAnswer, many=True),
+    "Tasks.retrieve": Call("One task with its attempts, result and files", TaskAnswer),
+    "Tasks.partial_update": Call(
+        "Change a task's priority", TaskAnswer, problems={409: FINISHED_TASK}
+    ),
+    "Tasks.retry": Call(
+        "Queue a task again", TaskAnswer, 202,
+        problems={409: "It neither failed nor was cancelled, or its batch is being cancelled."},
+    ),
+    "Tasks.cancel": Call("Cancel a task", TaskAnswer, 202, problems={409: FINISHED_TASK}),
+    "Tasks.log": Call("Log of a task, oldest line first", LogLineAnswer, many=True),
+    "Tasks.artefact": Call(
+        "A file that a task left", {"type": "string", "contentMediaType": "*/*"}
+    ),
+    "Queues.list": Call("All queues, and how deep they are", AllQueues),
+    "Queues.retrieve": Call("One queue", QueueAnswer),
+    "Queues.partial_update": Call("Change a queue, pause it, resume it", QueueAnswer),
+    "Workspaces.list": Call("Workspaces by name", WorkspaceAnswer, many=True),
+    "Workspaces.create": Call("Add a workspace", WorkspaceAnswer, 201, located=True),
+    "Workspaces.retrieve": Call("One workspace", WorkspaceAnswer),
+    "Workspaces.partial_update": Call("Change a workspace", WorkspaceAnswer),
+    "Workspaces.destroy": Call(
+        "Remove a workspace; its folder stays", None, 204, problems={409: "Batches still name it."}
+    ),
+}  # fmt: skip
+"""View and action (of a plain view: method) → the call."""
+
+FIELDS: dict[str, str] = {
+    "name": "Shown in lists; any text.",
+    "backend": "What runs the batch; `auto` is the usual one of the installation.",
+    "workspace": "Name of the workspace that the tasks work in.",
+    "priority": "0 to 10, higher first; without one, the batch's or else the queue's.",
+    "queue": "Another queue than the usual one of the kind.",
+    "parallel": "Most tasks of this batch that run at once; null is no limit.",
+    "max_attempts": "Attempts of a task that may fail by error, timeout or loss.",
+    "timeout": "Seconds that one attempt may take.",
+    "run_at": "Not before; ISO 8601, without an offset it is UTC.",
+    "deadline": "What has not finished by then fails as `timeout`.",
+    "after": "Batches that must complete first.",
+    "labels": "Words to find the batch by.",
+    "on_failure": "`stop` cancels what waits when a task fails.",
+    "id": "Unique in the batch, answered as `custom_id`; by default the item's position.",
+    "depends_on": "Ids of items of this batch that must succeed first.",
+    "path": "Of a file or folder, relative to the workspace.",
+    "checks": "The built-in checks to run; by default all.",
+    "check_command": "A command that takes the place of the checks.",
+    "test_command": "The command that runs a module.",
+}
+"""Field of a submission or of one of its items → what it means."""
+
+EXAMPLE_ID = "01a20487-e629-74b9-b4c6-8390929bf599"
+EXAMPLE_OPTIONS: dict[str, Any] = {
+    "name": "Nightly", "workspace": "shop", "priority": 7, "parallel": 2, "max_attempts": 2,
+    "timeout": 600, "labels": ["nightly"], "on_failure": "stop",
+}  # fmt: skip
+
+
+def example_answer(kind: str) -> dict[str, Any]:
+    """What is answered to a submission of ``EXAMPLE_OPTIONS`` with one item."""
+    address = f"http://localhost:8000/batch/{EXAMPLE_ID}"
+    shown = ("name", "workspace", "priority", "parallel", "labels")
+    return {
+        "id": EXAMPLE_ID, "kind": kind, "owner": "admin", "backend": "database",
+        "status": "queued", "paused": False, "after": [], "run_at": None, "deadline": None,
+        "total": 1,
+        "progress": {
+            "counts": {state.value: int(state == TaskState.QUEUED) for state in TaskState},
+            "percentage": 0.0, "rate": None, "seconds_left": None,
+        },
+        "created_at": "2026-01-31T22:00:00Z", "started_at": None, "finished_at": None,
+        "links": {
+            "self": address, "tasks": f"{address}/tasks", "results": f"{address}/results",
+        },
+    } | {name: EXAMPLE_OPTIONS[name] for name in shown}  # fmt: skip

@@ -1,0 +1,148 @@
+"""What the OpenAPI document cannot read from a class: our fields, logins, problems, examples."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerFieldExtension,
+)
+from drf_spectacular.utils import OpenApiExample
+
+from batches.api.answers import BatchAnswer, TaskAnswer
+from batches.api.batches import Submissions
+from batches.api.described import EXAMPLE_OPTIONS, ResultLine, example_answer
+from batches.api.fleet import WorkspaceAnswer
+from batches.states import BatchStatus, TaskState
+
+Schema = dict[str, Any]
+
+MEANINGS: dict[int, str] = {
+    200: "Done.",
+    201: "Made.",
+    202: "Taken on; it happens as workers get to it.",
+    204: "Done; there is nothing to say.",
+    400: "The body or a parameter is wrong; `errors` names the fields.",
+    401: "There is no valid login.",
+    403: "Your groups do not allow it.",
+    404: "It does not exist, or you may not see it.",
+    406: "No format that is accepted is served.",
+    411: "The body came without a length.",
+    413: "The body is too large.",
+    415: "The body is not `application/json`.",
+    503: "The database did not answer; try again.",
+}
+
+
+_TEXT = {"type": "string"}
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "RFC 9457.",
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "instance": _TEXT,
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "field": _TEXT
+                    | {"description": "A path into the body, such as `targets[3].path`."},
+                    "message": _TEXT,
+                },
+                "required": ["field", "message"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail", "instance"],
+}
+
+_NUMBER = {"type": ["number", "null"]}
+_PROGRESS: Schema = {
+    "type": "object",
+    "properties": {
+        "counts": {
+            "type": "object",
+            "properties": {state.value: {"type": "integer"} for state in TaskState},
+            "required": [state.value for state in TaskState],
+        },
+        "percentage": {"type": "number"},
+        "rate": _NUMBER | {"description": "Tasks a second that ran to an end."},
+        "seconds_left": _NUMBER | {"description": "At that rate."},
+    },
+    "required": ["counts", "percentage", "rate", "seconds_left"],
+}
+_ADDRESS = {"type": "string", "format": "uri"}
+
+SPECIAL: dict[tuple[type, str], Schema] = {
+    (BatchAnswer, "owner"): {"type": ["string", "null"]},
+    (BatchAnswer, "workspace"): {"type": ["string", "null"]},
+    (BatchAnswer, "status"): {"type": "string", "enum": BatchStatus.values},
+    (BatchAnswer, "progress"): _PROGRESS,
+    (BatchAnswer, "links"): {
+        "type": "object",
+        "properties": dict.fromkeys(("self", "tasks", "results"), _ADDRESS),
+        "required": ["self", "tasks", "results"],
+    },
+    (TaskAnswer, "result"): {},
+    (ResultLine, "result"): {},
+    (WorkspaceAnswer, "groups"): {"type": "array", "items": {"type": "string"}},
+}
+"""Serializer and field → the schema, where the field's class does not say it."""
+
+
+LINES: Schema = {
+    "type": "string",
+    "description": "The options on the first line, then one item a line: JSON objects.",
+}
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = "batches.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> Schema:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Token ` and a token, which `manage.py token USERNAME` makes.",
+        }
+
+
+class AnyJsonSchema(OpenApiSerializerFieldExtension):
+    target_class = "batches.api.fields.AnyJson"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
+        return {}
+
+
+class ItemsSchema(OpenApiSerializerFieldExtension):
+    target_class = "batches.api.submissions.Items"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
+        item = auto_schema.resolve_serializer(self.target.shape, direction).ref
+        return {"type": "array", "minItems": 1, "items": item}
+
+
+def examples(view: Any) -> list[OpenApiExample]:
+    """Of a submission: the least that is asked for, and the same with most of what may be said."""
+    if not isinstance(view, Submissions):
+        return []
+    serializer: Any = view.get_serializer_class()()
+    least = serializer.get_initial()
+    return [
+        OpenApiExample("Least", least | {"workspace": "shop"}, request_only=True),
+        OpenApiExample("More", EXAMPLE_OPTIONS | least, request_only=True),
+        OpenApiExample(
+            "Queued",
+            example_answer(view.kind_name),
+            response_only=True,
+            status_codes=[str(int(HTTPStatus.ACCEPTED))],
+        ),
+    ]

@@ -1,0 +1,204 @@
+"""The OpenAPI document says what the API does: examples are taken, answers fit what is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from drf_spectacular.drainage import GENERATOR_STATS
+from rest_framework.utils.encoders import JSONEncoder
+
+from batches import registry
+from batches.api.schema import Generator, document
+from batches.api.submissions import SERIALIZERS
+from batches.api.urls import urlpatterns
+from batches.states import AttemptOutcome
+
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]
+
+SUBMISSIONS = {f"/batch/{kind.endpoint}": kind.name for kind in registry.kinds().values()}
+
+
+def validator(schema):
+    """Fields that the document does not name are refused here, unlike by its readers."""
+    strict = json.loads(json.dumps(document(), cls=JSONEncoder))
+    for component in strict["components"]["schemas"].values():
+        if "properties" in component:
+            component.setdefault("additionalProperties", False)
+    full = {"components": strict["components"], **schema}
+    return jsonschema.Draft202012Validator(
+        full, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+def answer_schema(method, address, response):
+    answers = document()["paths"][address][method.lower()]["responses"]
+    media_type = response.headers["Content-Type"].split(";")[0]
+    return answers[str(response.status_code)]["content"][media_type]["schema"]
+
+
+def test_it_is_made_without_a_warning():
+    Generator(urlconf="batches.api.urls").get_schema(request=None, public=True)
+    assert not GENERATOR_STATS, (GENERATOR_STATS._warn_cache, GENERATOR_STATS._error_cache)
+
+
+def test_it_is_a_valid_openapi_document():
+    from drf_spectacular.validation import validate_schema
+
+    validate_schema(json.loads(json.dumps(document(), cls=JSONEncoder)))
+
+
+def test_it_names_every_address_and_method():
+    written = {
+        (path, method.lower())
+        for path, operations in document()["paths"].items()
+        for method in operations
+    }
+    served = set()
+    for pattern in urlpatterns:
+        if pattern.name == "nothing-here":
+            continue
+        methods = getattr(pattern.callback, "actions", None) or pattern.callback.view_class
+        if not isinstance(methods, dict):
+            methods = [name for name in methods.http_method_names if hasattr(methods, name)]
+        regex = str(pattern.pattern)
+        for path in {path for path, _ in written}:
+            example = re.sub(r"\{name\}", "a", path).replace(
+                "{id}", "0" * 8 + "-0000" * 3 + "-" + "0" * 12
+            )
+            if re.fullmatch(regex.removeprefix("^").removesuffix("$"), example.removeprefix("/")):
+                served |= {(path, m) for m in methods if m not in {"options", "head"}}
+                break
+        else:
+            pytest.fail(f"{regex} is not in the document")
+    assert served == written
+
+
+def test_every_call_has_a_summary_of_its_own_and_says_how_it_fails():
+    summaries = []
+    for path, operations in document()["paths"].items():
+        for operation in operations.values():
+            summaries.append(operation["summary"])
+            if path != "/health/live":
+                assert {"401", "403"} <= set(operation["responses"])
+                assert operation["security"] == [{"token": []}, {"cookieAuth": []}]
+    assert len(set(summaries)) == len(summaries)
+
+
+def test_every_kind_is_documented_without_a_line_about_it():
+    for address, kind in SUBMISSIONS.items():
+        content = document()["paths"][address]["post"]["requestBody"]["content"]
+        name = SERIALIZERS[kind].__name__ if kind in SERIALIZERS else "AnySubmission"
+        assert content["application/json"]["schema"]["$ref"].endswith(f"/{name}")
+        assert "Example" not in name
+        items = document()["components"]["schemas"][name]["properties"][registry.kind(kind).items]
+        assert items["type"] == "array"
+
+
+@pytest.mark.parametrize("kind", sorted(SERIALIZERS))
+def test_the_examples_are_taken_and_answered_as_written(
+    kind, make_workspace, client_of, admin, tmp_path
+):
+    for path in ("src", "tests"):
+        (tmp_path / path).mkdir()
+    (tmp_path / "tests" / "test_example.py").write_text("def test_it(): pass\n")
+    make_workspace("shop")
+    address = f"/batch/{registry.kind(kind).endpoint}"
+    post = document()["paths"][address]["post"]
+    body = post["requestBody"]["content"]["application/json"]
+    assert set(body["examples"]) == {"Least", "More"}
+    for example in body["examples"].values():
+        validator(body["schema"]).validate(example["value"])
+        response = client_of(admin).generic_json("POST", address, example["value"])
+        assert response.status_code == 202, response.content
+        schema = answer_schema("POST", address, response)
+        validator(schema).validate(response.json())
+        assert response.headers["Location"]
+    [written] = post["responses"]["202"]["content"]["application/json"]["examples"].values()
+    validator(schema).validate(written["value"])
+    told = response.json()
+    different = {name for name in told if told[name] != written["value"][name]}
+    assert different == {"id", "created_at", "links"}
+
+
+@pytest.fixture
+def work(operator, red, make_batch, finish):
+    """A finished task, a failed one, and one that waits."""
+    batch = make_batch(operator, 3, workspace="red", max_attempts=1)
+    leases = finish(AttemptOutcome.SUCCEEDED, AttemptOutcome.ERROR)
+    return {"batch": batch.pk, "task": leases[1].task_id}
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "documented", "body"),
+    [
+        ("GET", "/batch", "/batch", None),
+        ("GET", "/batch/{batch}", "/batch/{id}", None),
+        ("PATCH", "/batch/{batch}", "/batch/{id}", {"paused": True}),
+        ("DELETE", "/batch/{batch}", "/batch/{id}", None),
+        ("POST", "/batch/{batch}/retry", "/batch/{id}/retry", {"failure": ["error"]}),
+        ("GET", "/batch/{batch}/tasks?page_size=1", "/batch/{id}/tasks", None),
+        ("GET", "/batch/tasks", "/batch/tasks", None),
+        ("GET", "/batch/tasks/{task}", "/batch/tasks/{id}", None),
+        ("GET", "/batch/tasks/{task}/log", "/batch/tasks/{id}/log", None),
+        ("POST", "/batch/tasks/{task}/cancel", "/batch/tasks/{id}/cancel", None),
+        ("GET", "/batch/stats", "/batch/stats", None),
+        ("GET", "/batch/queues", "/batch/queues", None),
+        ("PATCH", "/batch/queues/tests", "/batch/queues/{name}", {"paused": True}),
+        ("GET", "/batch/workspaces", "/batch/workspaces", None),
+        ("GET", "/batch/workspaces/red", "/batch/workspaces/{name}", None),
+        ("GET", "/batch/workspaces/none", "/batch/workspaces/{name}", None),
+        ("GET", "/batch/tasks?state=odd", "/batch/tasks", None),
+        ("POST", "/batch/noop", "/batch/noop", {"items": [{"timeout": "x"}]}),
+        ("GET", "/health/live", "/health/live", None),
+    ],
+)  # fmt: skip
+def test_an_answer_fits_its_schema(method, address, documented, body, work, client_of, admin):
+    response = client_of(admin).generic_json(method, address.format(**work), body)
+    validator(answer_schema(method, documented, response)).validate(response.json())
+
+
+def test_a_line_of_the_results_fits_its_schema(work, client_of, operator):
+    response = client_of(operator).get(f"/batch/{work['batch']}/results")
+    schema = answer_schema("GET", "/batch/{id}/results", response)
+    lines = b"".join(response).splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        validator(schema).validate(json.loads(line))
+
+
+def test_it_is_served_as_json_and_as_yaml(client_of, viewer):
+    client = client_of(viewer)
+    as_json = client.get("/schema").json()
+    answer = client.get("/schema?format=yaml")
+    assert answer.headers["Content-Type"].startswith("application/vnd.oai.openapi;")
+    assert yaml.safe_load(answer.content) == as_json
+    assert as_json["openapi"].startswith("3.1")
+
+
+def test_its_version_is_the_release():
+    project = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())["project"]
+    assert document()["info"]["version"] == project["version"]
+
+
+def test_the_page_runs_under_the_content_security_policy(client_of, viewer):
+    """Every script and style is a file of ours: nothing inline, nothing from elsewhere."""
+    answer = client_of(viewer).get("/docs")
+    page = answer.content.decode()
+    assert "script-src 'self';" in answer.headers["Content-Security-Policy"] + ";"
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == 2
+    assert not any(text.strip() for _, text in scripts)
+    assert not re.search(r"\son\w+=|<style|https?://", page)
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(addresses) == 4
+    for address in addresses:
+        assert finders.find(address.removeprefix(f"/{settings.STATIC_URL.lstrip('/')}")), address
+    assert 'data-schema="/schema"' in page
