@@ -21,10 +21,10 @@ from batches.api.changes import BatchChange, Nothing, Retry
 from batches.api.endpoint import UUID_PATTERN, Endpoint, EndpointSet
 from batches.api.filters import BatchFilter, BatchTaskFilter
 from batches.api.paging import InSubmissionOrder, NewestBatchesFirst
-from batches.api.renderers import Csv, JsonLines
-from batches.api.results import csv_lines, json_lines
+from batches.api.renderers import Csv, JsonLines, Junit, Sarif
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.api.tasks import visible_tasks
+from batches.exports import FORMATS, Selection
 from batches.models import Batch
 from batches.progress import shown_status
 from batches.querysets import BatchQuerySet
@@ -78,6 +78,8 @@ class Batches(EndpointSet):
         "retry": "change_batch",
         "tasks": "view_task",
         "results": "view_task",
+        "sarif": "view_task",
+        "junit": "view_task",
     }
     serializers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {
         "list": BatchAnswer,
@@ -137,13 +139,25 @@ class Batches(EndpointSet):
     @action(detail=True, renderer_classes=[JsonLines, Csv], pagination_class=None)
     def results(self, request: Request, pk: str) -> StreamingHttpResponse:
         """JSON Lines, or CSV with ``?format=csv``; of a running batch, as far as it is."""
-        batch = self.get_object()
-        form = request.accepted_renderer
-        lines = csv_lines(batch.pk) if form.format == Csv.format else json_lines(batch.pk)
+        return self._download()
+
+    @action(detail=True, renderer_classes=[Sarif], pagination_class=None)
+    def sarif(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """The findings of a validation batch as one SARIF 2.1.0 log, and what was not checked."""
+        return self._download()
+
+    @action(detail=True, renderer_classes=[Junit], pagination_class=None)
+    def junit(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """The results of a test batch as one JUnit XML, with a suite for each task."""
+        return self._download()
+
+    def _download(self) -> StreamingHttpResponse:
+        batch, form = self.get_object(), self.request.accepted_renderer
+        name = f"{batch.pk}.{getattr(form, 'suffix', form.format)}"
         return StreamingHttpResponse(
-            lines,
+            FORMATS[form.format](Selection(batch)),
             content_type=f"{form.media_type}; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{batch.pk}.{form.format}"'},
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
     def _answer(self) -> Any:

@@ -39,3 +39,16 @@ class JsonLines(Streamed):
 class Csv(Streamed):
     media_type = "text/csv"
     format = "csv"
+
+
+class Sarif(Streamed):
+    """A log of findings (OASIS SARIF 2.1.0)."""
+
+    media_type = "application/sarif+json"
+    format = "sarif"
+
+
+class Junit(Streamed):
+    media_type = "application/xml"
+    format = "junit"
+    suffix = "xml"

@@ -13,8 +13,8 @@ import pytest
 from django.utils import timezone
 
 from batches import operations
-from batches.api import results
 from batches.api.stats import percentiles
+from batches.exports import tabular
 from batches.models import Queue, Task, Worker, Workspace
 from batches.states import AttemptOutcome
 from batches.submission import Item
@@ -167,7 +167,7 @@ def lines_of(response: Any) -> str:
 def test_results_are_json_lines_in_submission_order(
     client, operator, make_batch, finish, monkeypatch, django_assert_num_queries
 ):
-    monkeypatch.setattr(results, "PAGE", 3)
+    monkeypatch.setattr(tabular, "PAGE", 3)
     items = [Item({"n": n}, id=f"t{n}", priority=n) for n in range(7)]
     batch = make_batch(operator, items=items)
     finish(*[SUCCEEDED] * 6, result={"x": "é \u2028"})

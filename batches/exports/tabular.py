@@ -1,8 +1,4 @@
-"""All results of a batch in submission order, streamed.
-
-Rows are read in short pages by key: one long read would keep SQLite's log from being folded back,
-and PostgreSQL's old rows from being removed.
-"""
+"""All results of a batch in submission order, a task a line."""
 
 from __future__ import annotations
 
@@ -10,12 +6,10 @@ import csv
 import json
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
 
-from django.db.models import Q
 from rest_framework.utils.encoders import JSONEncoder
 
-from batches.models import Task
+from batches.exports.selection import Row, Selection
 
 FIELDS = (
     "position", "custom_id", "id", "state", "failure", "attempt", "result", "error",
@@ -24,23 +18,14 @@ FIELDS = (
 PAGE = 500
 
 
-def rows(batch: UUID) -> Iterator[dict[str, Any]]:
-    """The tasks of a batch as ``FIELDS``, by position."""
-    tasks = Task.objects.filter(batch=batch).order_by("position", "variant")
-    beyond = Q()
-    while page := list(tasks.filter(beyond).values("variant", *FIELDS)[:PAGE]):
-        last = page[-1]
-        beyond = Q(position__gt=last["position"]) | Q(
-            position=last["position"], variant__gt=last["variant"]
-        )
-        for row in page:
-            del row["variant"]
-            yield row
+def _rows(chosen: Selection) -> Iterator[Row]:
+    for page in chosen.pages(PAGE, *FIELDS[1:]):
+        yield from page
 
 
-def json_lines(batch: UUID) -> Iterator[str]:
+def json_lines(chosen: Selection) -> Iterator[str]:
     encode = JSONEncoder().encode
-    for row in rows(batch):
+    for row in _rows(chosen):
         yield encode({name: row[name] for name in FIELDS}) + "\n"
 
 
@@ -51,11 +36,11 @@ class _Line:
         return line
 
 
-def csv_lines(batch: UUID) -> Iterator[str]:
+def csv_lines(chosen: Selection) -> Iterator[str]:
     """With a header; ``result`` is JSON text."""
     writer = csv.writer(_Line())
     yield writer.writerow(FIELDS)
-    for row in rows(batch):
+    for row in _rows(chosen):
         yield writer.writerow([_cell(name, row[name]) for name in FIELDS])
 
 
