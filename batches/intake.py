@@ -19,6 +19,7 @@ from batches.lanes import lane_of
 from batches.models import Batch, Dependency, Task
 from batches.queue import resources, sql, wishes
 from batches.queue.removal import delete_batch
+from batches.queue.wishes import Conflict
 from batches.states import BackendName, BatchState, PriorityFrom
 from batches.submission import FieldError, InvalidSubmission, Submission
 from batches.vetting import Errors, Graph, Plan, vet_batch, vet_items
@@ -33,7 +34,7 @@ def admit(
 ) -> Batch:
     """Validate a submission and store it; returns the sealed batch.
 
-    ``sealed`` is called in the transaction that seals it.
+    ``sealed`` is called in the transaction that seals it, and may refuse with a ``Conflict``.
 
     Raises:
         InvalidSubmission: nothing was stored.
@@ -50,7 +51,11 @@ def admit(
         except BaseException:
             delete_batch(batch.pk)
             raise
-    wishes.seal(batch.pk, lambda: sealed(batch))
+    try:
+        wishes.seal(batch.pk, lambda: sealed(batch))
+    except Conflict:
+        delete_batch(batch.pk)
+        raise
     if away := resources.away():
         resources.park(away, batch.pk)
     batch.refresh_from_db()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +16,10 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from knox.models import AuthToken
 
-from batches import audit, workspaces
+from batches import audit, idempotency, workspaces
 from batches.audit import Actor
 from batches.backends.database import wake
+from batches.idempotency import KeyReused
 from batches.intake import admit
 from batches.models import Batch, Queue, Task, Workspace
 from batches.places import WrongPlace, adopt
@@ -30,6 +31,7 @@ from batches.submission import FieldError, InvalidSubmission, Submission
 __all__ = [
     "UNSET",
     "Conflict",
+    "KeyReused",
     "add_workspace",
     "cancel_batch",
     "cancel_task",
@@ -45,6 +47,7 @@ __all__ = [
     "retry_task",
     "revoke_token",
     "submit",
+    "submit_once",
 ]
 
 
@@ -63,21 +66,62 @@ def _given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not isinstance(value, _Unset)}
 
 
-def submit(owner: User, submission: Submission, *, by: Actor | None = None) -> Batch:
+def submit(
+    owner: User,
+    submission: Submission,
+    *,
+    by: Actor | None = None,
+    also: Callable[[Batch], object] = lambda _batch: None,
+) -> Batch:
     """Store a batch and let its tasks be claimed.
 
-    Everything is validated before the first row is written.
+    Everything is validated before the first row is written. ``also`` is called in the transaction
+    that lets them be claimed.
 
     Raises:
         InvalidSubmission: with every error found; nothing was stored.
     """
 
     def sealed(batch: Batch) -> None:
+        also(batch)
         audit.record(by, batch, f"Submitted with {batch.total:,} tasks", audit.ADDITION)
 
     batch = admit(owner, submission, sealed)
     wake()
     return batch
+
+
+def submit_once(
+    owner: User,
+    key: str,
+    wanted: Callable[[], Submission],
+    fingerprint: Callable[[], str],
+    *,
+    by: Actor | None = None,
+) -> tuple[Batch, bool]:
+    """Submit what is wanted, unless it was submitted under this key: the batch, and whether it was.
+
+    ``fingerprint`` is asked once all of the submission has been read, or in its place.
+
+    Raises:
+        InvalidSubmission: nothing was stored, and the key is free again.
+        KeyReused: the key stands for a submission with another fingerprint.
+        Conflict: under this key a submission is in progress.
+    """
+    taken = idempotency.take(owner, key)
+    if taken.batch is not None:
+        if taken.fingerprint != fingerprint():
+            raise KeyReused
+        return taken.batch, True
+
+    def complete(batch: Batch) -> None:
+        idempotency.complete(taken, batch, fingerprint())
+
+    try:
+        return submit(owner, wanted(), by=by, also=complete), False
+    except BaseException:
+        idempotency.give_back(taken)
+        raise
 
 
 def pause_batch(batch: Batch, *, by: Actor | None = None) -> None:

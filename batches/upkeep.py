@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from batches import idempotency
 from batches.backends.database import wake
 from batches.models import Batch, Chore, Start, Worker
 from batches.queue import resources
@@ -103,6 +104,7 @@ def enforce_deadlines() -> None:
 
 def forget() -> None:
     """Drop rows that only mattered for a while."""
+    idempotency.forget_old()
     Start.objects.filter(at__lt=Now() - timedelta(seconds=120)).delete()
     Worker.objects.filter(seen_at__lt=Now() - FORGET_WORKERS_AFTER).delete()
     Worker.objects.filter(

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from contextlib import nullcontext
+from typing import Any, BinaryIO, ClassVar, cast
 
 from django.contrib.auth.models import User
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import transaction
 from django.db.models import Prefetch
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
+from rest_framework.utils.mediatypes import media_type_matches
 
 from batches import operations, registry
 from batches.api.answers import BatchAnswer, TaskAnswer, counts_of
+from batches.api.body import Body, fingerprint
 from batches.api.changes import BatchChange, Nothing, Retry
 from batches.api.endpoint import UUID_PATTERN, Endpoint, EndpointSet
 from batches.api.filters import BatchFilter, BatchTaskFilter
+from batches.api.keys import REPLAYED, key_of
+from batches.api.lines import Lines, LinesParser, lined_submission, naming_lines
 from batches.api.paging import InSubmissionOrder, NewestBatchesFirst
+from batches.api.parsing import ObjectParser
 from batches.api.renderers import Csv, JsonLines, Junit, Sarif
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.api.tasks import visible_tasks
@@ -28,6 +35,7 @@ from batches.exports import FORMATS, Selection
 from batches.models import Batch
 from batches.progress import shown_status
 from batches.querysets import BatchQuerySet
+from batches.submission import Submission
 
 
 def visible_batches(user: Any) -> BatchQuerySet:
@@ -44,25 +52,60 @@ class Submissions(Endpoint):
 
     permissions: ClassVar[dict[str, str]] = {"post": "add_batch"}
     pagination_class = None
+    parser_classes = (ObjectParser, LinesParser)
     kind_name = ""
     name: str | None = None
+    _streamed: Body | None = None
+    """The body, where it is one of JSON Lines."""
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return SERIALIZERS.get(self.kind_name, AnySubmission)
 
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        asked = super().initialize_request(request, *args, **kwargs)
+        if _by_lines(asked):
+            # In the place of Django's own stream, which has no end for a body in chunks.
+            self._streamed = Body(cast("WSGIRequest", request))
+            asked._stream = cast("BinaryIO", self._streamed)  # noqa: SLF001
+        return asked
+
+    def takes_chunks(self, request: Request) -> bool:
+        return _by_lines(request) and bool(request.META.get("wsgi.input_terminated"))
+
     def post(self, request: Request) -> Response:
-        body = self.read(self.get_serializer_class())
         kind = registry.kind(self.kind_name)
-        stored = operations.submit(
-            cast("User", request.user), submission(kind.name, kind.items, body), by=self.actor
-        )
+        key = key_of(request)
+        with naming_lines(kind.items) if _by_lines(request) else nullcontext():
+            stored, replayed = self._submitted(kind, key)
         batch = visible_batches(request.user).get(pk=stored.pk)
         answer = answers([batch], self)[0]
-        return Response(
-            answer,
-            status=status.HTTP_202_ACCEPTED,
-            headers={"Location": answer["links"]["self"]},
+        headers = {"Location": answer["links"]["self"]}
+        if replayed:
+            headers[REPLAYED] = "true"
+        return Response(answer, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+    def _submitted(self, kind: registry.Kind, key: str | None) -> tuple[Batch, bool]:
+        owner = cast("User", self.request.user)
+        if key is None:
+            return operations.submit(owner, self._wanted(kind), by=self.actor), False
+        return operations.submit_once(
+            owner, key, lambda: self._wanted(kind), self._fingerprint, by=self.actor
         )
+
+    def _wanted(self, kind: registry.Kind) -> Submission:
+        body = self.request.data
+        if isinstance(body, Lines):
+            return lined_submission(kind, body.first(), body)
+        return submission(kind.name, kind.items, self.read(self.get_serializer_class()))
+
+    def _fingerprint(self) -> str:
+        if self._streamed is not None:
+            return self._streamed.fingerprint()
+        return fingerprint(self.request.path, self.request.body)
+
+
+def _by_lines(request: Request) -> bool:
+    return media_type_matches(LinesParser.media_type, request.content_type)
 
 
 class Batches(EndpointSet):

@@ -14,6 +14,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
 from rest_framework.viewsets import GenericViewSet
 
+from batches.api.body import is_chunked
 from batches.api.paging import CursorPages
 from batches.api.problems import LengthRequired
 from batches.audit import Actor, Via
@@ -29,8 +30,12 @@ class Endpoint(GenericAPIView[Any]):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self._refuse_unknown_parameters(request)
-        if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
+        if is_chunked(request.META) and not self.takes_chunks(request):
             raise LengthRequired
+
+    def takes_chunks(self, request: Request) -> bool:
+        """Whether a body is read to its end where no length says where that is."""
+        return False
 
     def _refuse_unknown_parameters(self, request: Request) -> None:
         """A misspelt filter must not answer everything."""

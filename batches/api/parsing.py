@@ -25,22 +25,26 @@ class ObjectParser(JSONParser):
         media_type: str | None = None,
         parser_context: Any = None,
     ) -> dict[str, Any]:
-        try:
-            body = json.loads(
-                stream.read().decode("utf-8-sig"),
-                parse_constant=_refuse,
-                parse_float=_finite,
-                object_pairs_hook=_unique,
-            )
-        except UnicodeDecodeError:
-            raise ParseError("The body is not UTF-8.") from None
-        except RecursionError:
-            raise ParseError("The body is nested too deeply.") from None
-        except ValueError as wrong:
-            raise ParseError(f"The body is not JSON: {wrong}.") from None
-        if not isinstance(body, dict):
-            raise ParseError(f"The body must be a JSON object, not {json_type(body)}.")
-        return body
+        return object_in(stream.read(), "body")
+
+
+def object_in(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object that ``data`` holds; ``what`` names it in the message.
+
+    Raises:
+        ParseError: it holds none, or one that ``ObjectParser`` refuses.
+    """
+    try:
+        found = _DECODER.decode(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ParseError(f"The {what} is not UTF-8.") from None
+    except RecursionError:
+        raise ParseError(f"The {what} is nested too deeply.") from None
+    except ValueError as wrong:
+        raise ParseError(f"The {what} is not JSON: {wrong}.") from None
+    if not isinstance(found, dict):
+        raise ParseError(f"The {what} must be a JSON object, not {json_type(found)}.")
+    return found
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -61,3 +65,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in found if names.count(name) > 1)
         raise ValueError(f"{twice[:100]!r} is given twice in one object")
     return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)

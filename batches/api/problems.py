@@ -19,7 +19,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from batches.operations import Conflict
+from batches.operations import Conflict, KeyReused
 from batches.submission import FieldError, InvalidSubmission
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Problem:
 
 _PLAIN: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (Conflict, HTTPStatus.CONFLICT, ""),
+    (KeyReused, HTTPStatus.UNPROCESSABLE_ENTITY, ""),
     (Http404, HTTPStatus.NOT_FOUND, ""),
     (PermissionDenied, HTTPStatus.FORBIDDEN, ""),
     (RequestDataTooBig, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."),

@@ -64,7 +64,7 @@ class Items(serializers.Field[list[Item], Any, Any, Any]):
         errors: Any = {}
         for index, raw in enumerate(data):
             try:
-                items.append(self._item(raw))
+                items.append(self.item(raw))
             except serializers.ValidationError as wrong:
                 errors[index] = wrong.detail
                 if len(errors) == MOST_ERRORS:
@@ -76,7 +76,12 @@ class Items(serializers.Field[list[Item], Any, Any, Any]):
     def to_representation(self, value: Any) -> Any:
         return value
 
-    def _item(self, raw: Any) -> Item:
+    def item(self, raw: Any) -> Item:
+        """One item of the list.
+
+        Raises:
+            ValidationError: names each wrong field of it.
+        """
         if not isinstance(raw, dict):
             raise wrong_type("an object", raw)
         values: JSON = {}

@@ -3,6 +3,7 @@
 from batches.models.batch import Batch
 from batches.models.evidence import Artefact, LogLine
 from batches.models.fleet import Chore, Queue, Resource, Start, Worker, Workspace
+from batches.models.keys import SubmissionKey
 from batches.models.task import Attempt, Dependency, Task
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Queue",
     "Resource",
     "Start",
+    "SubmissionKey",
     "Task",
     "Worker",
     "Workspace",

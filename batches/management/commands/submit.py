@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,32 @@ from rest_framework.exceptions import ParseError, ValidationError
 
 from agents.contract import JSON
 from batches import operations, registry
+from batches.api.lines import Lines, lined_submission, naming_lines
 from batches.api.parsing import ObjectParser
 from batches.api.problems import field_errors
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.management.asking import asker, facts
 from batches.management.base import ConsoleCommand
 from batches.management.following import failures, follow
+from batches.registry import Kind
 from batches.states import BatchStatus
 from batches.submission import FieldError, InvalidSubmission, Submission
+
+BY_LINES = frozenset({".jsonl", ".ndjson"})
 
 
 class Command(ConsoleCommand):
     help = (
         'Submit a batch: FILE is the body of the REST call plus "kind". Prints the batch\'s id. '
+        "A FILE that ends in .jsonl or .ndjson has the options on its first line, then an item a "
+        "line. "
         "With --wait the exit code is 0 when it completed, else 1."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", help="a JSON file, or - for standard input")
+        parser.add_argument(
+            "file", help="a file of JSON or JSON Lines, or - for JSON on standard input"
+        )
         parser.add_argument("--kind", help="the kind of its tasks, where FILE does not say it")
         parser.add_argument("--wait", action="store_true", help="show progress until it ends")
         parser.add_argument("--user", default="admin", help="whose batch it is (admin)")
@@ -39,10 +49,9 @@ class Command(ConsoleCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        body = read(options["file"])
-        wanted = understood(body, options["kind"])
         by = asker(options["user"])
-        batch = operations.submit(by.user, wanted, by=by)
+        with asked(options["file"], options["kind"]) as wanted:
+            batch = operations.submit(by.user, wanted, by=by)
         if not options["json"]:
             self.stdout.write(str(batch.pk))
             self.stdout.flush()
@@ -53,6 +62,28 @@ class Command(ConsoleCommand):
             for line in failures(batch.pk):
                 self.stderr.write(line)
             raise SystemExit(1)
+
+
+@contextmanager
+def asked(file: str, kind_name: str | None) -> Iterator[Submission]:
+    """What a file asks for; while the block runs, the items of JSON Lines are read from it.
+
+    Raises:
+        InvalidSubmission: from the block too, where a line turns out to be wrong.
+    """
+    if Path(file).suffix not in BY_LINES:
+        yield understood(read(file), kind_name)
+        return
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Path(file).open("rb", buffering=0))
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
+        lines = Lines(stream)
+        options = lines.first()
+        kind = kind_of(options, kind_name)
+        with naming_lines(kind.items):
+            yield lined_submission(kind, options, lines)
 
 
 def read(file: str) -> JSON:
@@ -74,14 +105,24 @@ def understood(body: JSON, kind_name: str | None) -> Submission:
     Raises:
         InvalidSubmission: names every wrong field.
     """
+    kind = kind_of(body, kind_name)
+    serializer = SERIALIZERS.get(kind.name, AnySubmission)(data=body)
+    try:
+        serializer.is_valid(raise_exception=True)
+    except ValidationError as refused:
+        raise InvalidSubmission(list(field_errors(refused.detail))) from refused
+    return submission(kind.name, kind.items, serializer.validated_data)
+
+
+def kind_of(body: JSON, kind_name: str | None) -> Kind:
+    """The kind that the body names, which is taken out of it, or the command line.
+
+    Raises:
+        InvalidSubmission: there is none, or another one.
+    """
     name = body.pop("kind", kind_name)
     known = registry.kinds()
     if not isinstance(name, str) or name not in known or kind_name not in {None, name}:
         words = f"Say one of {', '.join(sorted(known))}, here or with --kind."
         raise InvalidSubmission([FieldError("kind", words)])
-    serializer = SERIALIZERS.get(name, AnySubmission)(data=body)
-    try:
-        serializer.is_valid(raise_exception=True)
-    except ValidationError as refused:
-        raise InvalidSubmission(list(field_errors(refused.detail))) from refused
-    return submission(name, known[name].items, serializer.validated_data)
+    return known[name]
