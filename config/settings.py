@@ -235,6 +235,7 @@ MAX_TIMEOUT_SECONDS = 3300
 DEFAULT_TIMEOUT_SECONDS = env.integer(
     "DEFAULT_TIMEOUT_SECONDS", 1800, least=1, most=MAX_TIMEOUT_SECONDS
 )
+READY_BACKLOG_SECONDS = env.integer("READY_BACKLOG_SECONDS", 120, least=10)
 RETENTION_DAYS = env.integer("RETENTION_DAYS", 30, least=0)
 """Finished batches older than this are deleted by cleanup; 0 keeps them for ever."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework import serializers
 
 from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
@@ -33,6 +34,10 @@ class Call:
 
 class Alive(serializers.Serializer[Any]):
     status = serializers.ChoiceField(["live"])
+
+
+class IsReady(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(["ready"])
 
 
 class Retried(serializers.Serializer[Any]):
@@ -105,6 +110,13 @@ FINISHED_BATCH = "The batch is finished, is still being submitted, or is being d
 
 CALLS: dict[str, Call] = {
     "Live.get": Call("Does this process answer?", Alive),
+    "Ready.get": Call(
+        "Does work get done?", IsReady,
+        problems={503: "It does not, for the reasons given, or the database did not answer."},
+    ),
+    "Metrics.get": Call(
+        "Figures for Prometheus", {"type": "string"}, media_type=CONTENT_TYPE_PLAIN_0_0_4
+    ),
     "Document.get": Call("This document", {"type": "object"}),
     "Docs.get": Call("This document as a page", {"type": "string"}),
     "Stats.get": Call("Totals, throughput, times, workers and queues", Figures),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from statistics import quantiles
 from typing import Any, ClassVar
 
-from django.db.models import CharField, Count, F, IntegerField, QuerySet, Sum
+from django.db.models import CharField, Count, F, IntegerField, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.expressions import Combinable
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Now, Substr
+from django.db.models.functions import Cast, Coalesce, Now, Substr
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -59,40 +60,52 @@ class Stats(Endpoint):
 
 
 def totals(user: Any) -> dict[str, Any]:
-    """Tasks by state, by kind and state, by queue and state.
-
-    Those of finished batches are summed up from their summaries, one row a batch; only the tasks
-    of open batches are counted.
-    """
+    """Tasks by state, by kind and state, by queue and state."""
     by_state: Counter[str] = Counter({state.value: 0 for state in TaskState})
     by_kind: dict[str, Counter[str]] = {}
     by_queue: dict[str, Counter[str]] = {}
-    for kind, queue, state, number in (*_of_open_batches(user), *_of_done_batches(user)):
+    for kind, queue, state, number in numbers(Batch.objects.visible_to(user)):
         by_state[state] += number
         by_kind.setdefault(kind, Counter())[state] += number
         by_queue.setdefault(queue, Counter())[state] += number
     return {"state": by_state, "kind": by_kind, "queue": by_queue}
 
 
-def _of_open_batches(user: Any) -> QuerySet[Task, tuple[str, str, str, int]]:
-    tasks: QuerySet[Task] = Task.objects.visible_to(user).filter(batch__state=BatchState.OPEN)
-    return (
-        tasks.filter(batch__sealed_at__isnull=False)
-        .order_by()
-        .values_list("batch__kind", "batch__queue", "state")
-        .annotate(number=Count("pk"))
-    )
+def numbers(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, int]]:
+    """Kind, queue, state, and how many tasks of the batches; what is named twice is to be added.
+
+    Those of finished batches are summed up from their summaries, one row a batch; only the tasks
+    of open batches are counted.
+    """
+    yield from _of_open_batches(batches.filter(state=BatchState.OPEN))
+    yield from _of_done_batches(batches.filter(state=BatchState.DONE))
 
 
-def _of_done_batches(user: Any) -> Iterator[tuple[str, str, str, int]]:
-    done: QuerySet[Batch] = Batch.objects.visible_to(user).filter(state=BatchState.DONE)
-    sums = {
-        f"number_{state}": Sum(Cast(KT(f"summary__{state}"), IntegerField())) for state in FINISHED
-    }
-    rows = done.order_by().values("kind", "queue").annotate(**sums)
-    for kind, queue, *numbers in rows.values_list("kind", "queue", *sums):
-        for state, number in zip(FINISHED, numbers, strict=True):
+def _of_open_batches(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, int]]:
+    """Each batch's own tasks: joined, PostgreSQL may read the whole table of tasks."""
+    for kind, queue, *counts in _sums(batches, {state: _count(state) for state in TaskState}):
+        for state, number in zip(TaskState, counts, strict=True):
+            if number:
+                yield kind, queue, state.value, number
+
+
+def _count(state: TaskState) -> Combinable:
+    tasks = Task.objects.filter(batch=OuterRef("pk"), state=state).order_by().values("batch")
+    return Coalesce(Subquery(tasks.annotate(number=Count("pk")).values("number")), 0)
+
+
+def _of_done_batches(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, int]]:
+    stored = {state: Cast(KT(f"summary__{state}"), IntegerField()) for state in FINISHED}
+    for kind, queue, *counts in _sums(batches, stored):
+        for state, number in zip(FINISHED, counts, strict=True):
             yield kind, queue, state.value, number or 0
+
+
+def _sums(batches: QuerySet[Batch], by_state: Mapping[TaskState, Combinable]) -> Iterable[Any]:
+    """Kind, queue, and the sum for each state."""
+    sums = {f"number_{state}": Sum(number) for state, number in by_state.items()}
+    rows = batches.order_by().values("kind", "queue").annotate(**sums)
+    return rows.values_list("kind", "queue", *sums)
 
 
 def throughput(user: Any) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,8 @@ from batches import registry
 from batches.api.batches import Batches, Submissions
 from batches.api.docs import Docs, Document
 from batches.api.fleet import Queues, Workspaces
-from batches.api.health import Live
+from batches.api.health import Live, Ready
+from batches.api.metrics import Metrics
 from batches.api.nothing import NothingHere
 from batches.api.stats import Stats
 from batches.api.tasks import Tasks
@@ -23,6 +24,8 @@ router.register("batch", Batches, "batch")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^health/live/?$", Live.as_view(), name="health-live"),
+    re_path(r"^health/ready/?$", Ready.as_view(), name="health-ready"),
+    re_path(r"^metrics/?$", Metrics.as_view(), name="metrics"),
     re_path(r"^schema/?$", Document.as_view(), name="schema"),
     re_path(r"^docs/?$", Docs.as_view(), name="docs"),
     re_path(r"^batch/stats/?$", Stats.as_view(), name="stats"),

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]
 # Call → status for: anonymous, without a group, viewer, operator, operator of another team, admin.
 CALLS = {
     ("GET", "/health/live"): (200, 200, 200, 200, 200, 200),
+    ("GET", "/health/ready"): (401, 403, 200, 200, 200, 200),
+    ("GET", "/metrics"): (401, 403, 200, 200, 200, 200),
     ("GET", "/schema"): (401, 403, 200, 200, 200, 200),
     ("GET", "/docs"): (401, 403, 200, 200, 200, 200),
     ("POST", "/batch/noop"): (401, 403, 403, 202, 400, 202),

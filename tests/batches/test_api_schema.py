@@ -158,6 +158,7 @@ def work(operator, red, make_batch, finish):
         ("GET", "/batch/tasks?state=odd", "/batch/tasks", None),
         ("POST", "/batch/noop", "/batch/noop", {"items": [{"timeout": "x"}]}),
         ("GET", "/health/live", "/health/live", None),
+        ("GET", "/health/ready", "/health/ready", None),
     ],
 )  # fmt: skip
 def test_an_answer_fits_its_schema(method, address, documented, body, work, client_of, admin):
