@@ -61,6 +61,10 @@ class _Unset:
 UNSET: Final = _Unset()
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _given(**values: object) -> dict[str, Any]:
     """Those of the values that were given."""
     return {name: value for name, value in values.items() if not isinstance(value, _Unset)}
@@ -84,7 +88,7 @@ def submit(
 
     def sealed(batch: Batch) -> None:
         also(batch)
-        audit.record(by, batch, f"Submitted with {batch.total:,} tasks", audit.ADDITION)
+        audit.record(by, batch, f"Submitted with {_counted(batch.total, 'task')}", audit.ADDITION)
 
     batch = admit(owner, submission, sealed)
     wake()
@@ -185,7 +189,7 @@ def retry_batch(
                 )
             ]
         )
-    words = f"Retried {f'{len(ids):,} chosen tasks' if ids else 'its tasks'}"
+    words = f"Retried {_counted(len(ids), 'chosen task') if ids else 'its tasks'}"
     if failures:
         words += f" that failed as {', '.join(sorted(set(failures)))}"
     queued = wishes.retry(
