@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework import serializers
 
+from batches.api import keys
 from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
 from batches.api.fleet import QueueAnswer, WorkspaceAnswer
 from batches.api.stats import WorkerAnswer
@@ -24,8 +25,10 @@ class Call:
     status: int = 200
     many: bool = False
     """The answer is a page of them."""
-    located: bool = False
-    """The answer has a ``Location`` header."""
+    asks: dict[str, str] = field(default_factory=dict)
+    """Header of the request → what it says."""
+    tells: dict[str, str] = field(default_factory=dict)
+    """Header of the answer → what it says."""
     media_type: str = ""
     """Of the answer, where the renderer does not say it."""
     problems: dict[int, str] = field(default_factory=dict)
@@ -50,7 +53,7 @@ class AllQueues(serializers.Serializer[Any]):
 
 
 class ResultLine(serializers.Serializer[Any]):
-    """The columns of ``results.FIELDS``."""
+    """The columns of ``exports.tabular.FIELDS``."""
 
     position = serializers.IntegerField()
     custom_id = serializers.CharField()
@@ -105,6 +108,8 @@ class Figures(serializers.Serializer[Any]):
     queues = QueueAnswer(many=True)
 
 
+LOCATION = {"Location": "Address of what was made."}
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 FINISHED_TASK = "The task is finished."
 FINISHED_BATCH = "The batch is finished, is still being submitted, or is being deleted."
 
@@ -120,7 +125,15 @@ CALLS: dict[str, Call] = {
     "Document.get": Call("This document", {"type": "object"}),
     "Docs.get": Call("This document as a page", {"type": "string"}),
     "Stats.get": Call("Totals, throughput, times, workers and queues", Figures),
-    "Submissions.post": Call("Submit a batch: {kind}", BatchAnswer, 202, located=True),
+    "Submissions.post": Call(
+        "Submit a batch: {kind}", BatchAnswer, 202,
+        asks={keys.HEADER: "For a day, the same body under the same key is the same batch."},
+        tells=LOCATION | {keys.REPLAYED: "`true` where the batch was there already."},
+        problems={
+            409: "A submission with this key is in progress.",
+            422: "The key was used for another body.",
+        },
+    ),
     "Batches.list": Call("Batches, newest first", BatchAnswer, many=True),
     "Batches.retrieve": Call("One batch and its progress", BatchAnswer),
     "Batches.partial_update": Call(
@@ -133,6 +146,15 @@ CALLS: dict[str, Call] = {
     ),
     "Batches.tasks": Call("Tasks of a batch in submission order", TaskAnswer, many=True),
     "Batches.results": Call("Results of a batch in submission order, streamed", ResultLine),
+    "Batches.sarif": Call(
+        "Findings of a validation batch as SARIF 2.1.0, streamed",
+        {"type": "object", "externalDocs": {"url": SARIF_SCHEMA}},
+        problems={409: "The batch is of another kind."},
+    ),
+    "Batches.junit": Call(
+        "Results of a test batch as JUnit XML, streamed", {"type": "string"},
+        problems={409: "The batch is of another kind."},
+    ),
     "Tasks.list": Call("Tasks of all batches, newest first", TaskAnswer, many=True),
     "Tasks.retrieve": Call("One task with its attempts, result and files", TaskAnswer),
     "Tasks.partial_update": Call(
@@ -151,7 +173,7 @@ CALLS: dict[str, Call] = {
     "Queues.retrieve": Call("One queue", QueueAnswer),
     "Queues.partial_update": Call("Change a queue, pause it, resume it", QueueAnswer),
     "Workspaces.list": Call("Workspaces by name", WorkspaceAnswer, many=True),
-    "Workspaces.create": Call("Add a workspace", WorkspaceAnswer, 201, located=True),
+    "Workspaces.create": Call("Add a workspace", WorkspaceAnswer, 201, tells=LOCATION),
     "Workspaces.retrieve": Call("One workspace", WorkspaceAnswer),
     "Workspaces.partial_update": Call("Change a workspace", WorkspaceAnswer),
     "Workspaces.destroy": Call(

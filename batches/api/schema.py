@@ -124,6 +124,13 @@ class ConsoleSchema(AutoSchema):
             },
         ]
 
+    def _get_parameters(self) -> list[Schema]:
+        parameters: list[Schema] = super()._get_parameters()
+        return parameters + [
+            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+            for name, text in self.call.asks.items()
+        ]
+
     # -- bodies and answers -----------------------------------------------------------------------
 
     def get_examples(self) -> list[OpenApiExample]:
@@ -149,12 +156,10 @@ class ConsoleSchema(AutoSchema):
         bodies: Schema = super()._get_response_bodies(direction)
         answer = bodies[str(self.call.status)]
         answer["description"] = schema_parts.MEANINGS.get(self.call.status, "Done.")
-        if self.call.located:
+        if self.call.tells:
             answer["headers"] = {
-                "Location": {
-                    "description": "Address of what was made.",
-                    "schema": {"type": "string", "format": "uri"},
-                }
+                name: {"description": text, "schema": {"type": "string"}}
+                for name, text in self.call.tells.items()
             }
         streamed = answer.get("content", {})
         if JsonLines.media_type in streamed:

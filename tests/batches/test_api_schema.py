@@ -145,6 +145,8 @@ def work(operator, red, make_batch, finish):
         ("DELETE", "/batch/{batch}", "/batch/{id}", None),
         ("POST", "/batch/{batch}/retry", "/batch/{id}/retry", {"failure": ["error"]}),
         ("GET", "/batch/{batch}/tasks?page_size=1", "/batch/{id}/tasks", None),
+        ("GET", "/batch/{batch}/sarif", "/batch/{id}/sarif", None),
+        ("GET", "/batch/{batch}/junit", "/batch/{id}/junit", None),
         ("GET", "/batch/tasks", "/batch/tasks", None),
         ("GET", "/batch/tasks/{task}", "/batch/tasks/{id}", None),
         ("GET", "/batch/tasks/{task}/log", "/batch/tasks/{id}/log", None),
@@ -173,6 +175,19 @@ def test_a_line_of_the_results_fits_its_schema(work, client_of, operator):
     assert len(lines) == 3
     for line in lines:
         validator(schema).validate(json.loads(line))
+
+
+def test_the_headers_of_a_submission_are_told(client_of, operator, red):
+    post = document()["paths"]["/batch/noop"]["post"]
+    [key] = [each["name"] for each in post["parameters"] if each["in"] == "header"]
+    client, body = client_of(operator), {"workspace": "red", "items": [{}]}
+    for status, told in ((202, {"Location"}), (202, set(post["responses"]["202"]["headers"]))):
+        response = client.post("/batch/noop", body, headers={key: "k-1"})
+        assert response.status_code == status
+        assert told <= set(response.headers)
+    other = client.post("/batch/noop", body | {"name": "other"}, headers={key: "k-1"})
+    assert other.status_code == 422
+    validator(answer_schema("POST", "/batch/noop", other)).validate(other.json())
 
 
 def test_it_is_served_as_json_and_as_yaml(client_of, viewer):
