@@ -149,11 +149,11 @@ CALLS: dict[str, Call] = {
     "Batches.sarif": Call(
         "Findings of a validation batch as SARIF 2.1.0, streamed",
         {"type": "object", "externalDocs": {"url": SARIF_SCHEMA}},
-        problems={409: "The batch is of another kind."},
+        problems={409: "The batch is of a kind that has no findings."},
     ),
     "Batches.junit": Call(
         "Results of a test batch as JUnit XML, streamed", {"type": "string"},
-        problems={409: "The batch is of another kind."},
+        problems={409: "The batch is of a kind that runs no tests."},
     ),
     "Tasks.list": Call("Tasks of all batches, newest first", TaskAnswer, many=True),
     "Tasks.retrieve": Call("One task with its attempts, result and files", TaskAnswer),
