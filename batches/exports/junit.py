@@ -110,9 +110,17 @@ def _verdict(row: Row, totals: Totals) -> ET.Element | None:
     if not row["failure"]:
         return made
     # A command that is not pytest answers by its exit code: its no is a failure, not an error.
-    answered = row["failure"] == Failure.REJECTED and "cases" not in result
-    tag = "failure" if answered and result else "error"
-    return add_part(made, tag, row["error"] or row["failure"], result.get("output", ""))
+    answered = "command" in result and "cases" not in result
+    tag = "failure" if answered and row["failure"] == Failure.REJECTED else "error"
+    return add_part(made, tag, row["error"] or row["failure"], _output(result))
+
+
+def _output(result: dict[str, Any]) -> str:
+    """Head and tail of what the command printed."""
+    if not (output := result.get("output")):
+        return ""
+    gap = "\n[…]\n" if output["truncated"] else ""
+    return f"{output['head']}{gap}{output['tail']}"
 
 
 def _written(

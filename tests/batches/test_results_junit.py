@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from django.core.files.base import ContentFile
 
+from agents.capture import Output
 from agents.junit import write_junit
 from agents.tally import Case
 from batches.exports import Selection, junit, reports
@@ -64,12 +65,17 @@ def report(tmp_path, *cases: Case) -> bytes:
     return (tmp_path / "junit.xml").read_bytes()
 
 
+def printed(head: str, tail: str = "") -> dict:
+    """Output of a command, of which the middle is left out if there is a tail."""
+    return Output(head, tail, 9, truncated=bool(tail)).as_json()
+
+
 def held(*cases: dict, **fields) -> dict:
     """A result of pytest."""
     return {
-        "path": "tests", "ok": True, "command": "pytest -v tests", "exit_code": 0, "output": "",
-        "seconds": 2.0, "counts": {}, "total": len(cases), "cases": list(cases),
-        "cases_truncated": False, "running": None, **fields,
+        "path": "tests", "ok": True, "command": "pytest -v tests", "exit_code": 0,
+        "output": printed(""), "seconds": 2.0, "counts": {}, "total": len(cases),
+        "cases": list(cases), "cases_truncated": False, "running": None, **fields,
     }  # fmt: skip
 
 
@@ -140,16 +146,23 @@ def test_without_a_report_the_result_is_used(client, tested, finish):
 
 
 def test_a_task_that_failed_is_never_all_green(client, tested, finish, keep, tmp_path):
-    batch = tested("lost", "none", "covered", "late", "command")
+    batch = tested("lost", "none", "covered", "late", "command", "gone")
     finish(ERROR, error=f"the slot died {ODD}".replace("\0", ""))
-    finish(REJECTED, result=held(output="nothing"), error="no tests were collected in none")
+    finish(
+        REJECTED, result=held(output=printed("nothing")), error="no tests were collected in none"
+    )
     passed = {"id": "t.py::test_a", "outcome": "passed", "seconds": 0.1}
     finish(REJECTED, result=held(passed), error="pytest: exit code 2")
     finish(
         AttemptOutcome.TIMEOUT, result=held(passed | {"outcome": "failed"}), error="stopped after"
     )
-    finish(REJECTED, result={"command": "make t", "output": "no\x1b", "seconds": 3}, error="make")
-    lost, none, covered, late, command = asked(client, batch)
+    finish(
+        REJECTED,
+        result={"command": "make t", "output": printed("no\x1b", "end"), "seconds": 3},
+        error="make",
+    )
+    finish(REJECTED, result={"path": "gone", "ok": False}, error="gone does not exist")
+    lost, none, covered, late, command, gone = asked(client, batch)
     assert tags(lost) == [("lost", "error")]
     assert lost.find("testcase/error").get("message").startswith("the slot died")
     assert tags(none) == [("pytest -v tests", "error")]
@@ -157,14 +170,16 @@ def test_a_task_that_failed_is_never_all_green(client, tested, finish, keep, tmp
     assert tags(covered) == [("test_a", ""), ("pytest -v tests", "error")]
     assert tags(late) == [("test_a", "failure"), ("pytest -v tests", "error")]
     assert tags(command) == [("make t", "failure")]
+    assert command.find("testcase/failure").text == "no\ufffd\n[…]\nend"
     assert command.get("time") == "3.000"
+    assert tags(gone) == [("gone", "error")]
 
 
 def test_what_did_not_run_is_skipped_and_a_command_that_did_well_passed(
     client, tested, finish, start
 ):
     batch = tested("good", "runs", "waits")
-    finish(SUCCEEDED, result={"command": "make test", "output": "", "seconds": 0.5})
+    finish(SUCCEEDED, result={"command": "make test", "output": printed(""), "seconds": 0.5})
     start(1)
     good, runs, waits = asked(client, batch)
     assert tags(good) == [("make test", "")]
