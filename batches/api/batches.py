@@ -16,7 +16,6 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
-from rest_framework.utils.mediatypes import media_type_matches
 
 from batches import operations, registry
 from batches.api.answers import BatchAnswer, TaskAnswer, counts_of
@@ -105,7 +104,7 @@ class Submissions(Endpoint):
 
 
 def _by_lines(request: Request) -> bool:
-    return media_type_matches(LinesParser.media_type, request.content_type)
+    return request.content_type.partition(";")[0].strip().lower() == LinesParser.media_type
 
 
 class Batches(EndpointSet):

@@ -119,7 +119,7 @@ def _object(line: bytes) -> JSON:
         raise ParseError(f"The line has more than {LONGEST_LINE:,} bytes.")
     if not line.strip(WHITESPACE):
         raise ParseError("The line is blank, which only lines at the end may be.")
-    return object_in(line, "line")
+    return object_in(line.rstrip(WHITESPACE), "line")
 
 
 @contextmanager

@@ -40,6 +40,10 @@ def object_in(data: bytes, what: str) -> dict[str, Any]:
         raise ParseError(f"The {what} is not UTF-8.") from None
     except RecursionError:
         raise ParseError(f"The {what} is nested too deeply.") from None
+    except json.JSONDecodeError as wrong:
+        # Of a single line, a number of its own would be taken for its number in the body.
+        reason = f"{wrong.msg}: column {wrong.colno}" if what == "line" else wrong
+        raise ParseError(f"The {what} is not JSON: {reason}.") from None
     except ValueError as wrong:
         raise ParseError(f"The {what} is not JSON: {wrong}.") from None
     if not isinstance(found, dict):

@@ -110,7 +110,7 @@ def test_a_body_in_chunks_needs_no_length(send):
     ("line", "words"),
     [
         (b"", "The line is blank, which only lines at the end may be."),
-        (b"{", "The line is not JSON: "),
+        (b'{"n" 1}', "The line is not JSON: Expecting ':' delimiter: column 6."),
         (b'{"n": "\0"}', "The line is not JSON: "),
         (b'{"n": NaN}', "NaN is not a JSON number"),
         (b'{"n": 1, "n": 2}', "'n' is given twice in one object"),
@@ -220,6 +220,20 @@ def test_a_browser_gets_its_page(send):
     response = send(joined({}, {}), headers={"accept": "text/html"})
     assert response.status_code == 202
     assert response.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("Application/X-NDJSON; charset=utf-8", 202),
+        ("application/*", 400),
+        ("application/json", 400),
+        ("text/plain", 415),
+    ],
+)
+def test_the_content_type_decides(client, content_type, status):
+    response = client.generic("POST", "/batch/noop", joined({}, {}), content_type=content_type)
+    assert response.status_code == status, response.content
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "ndjson"])
