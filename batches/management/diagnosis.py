@@ -126,7 +126,9 @@ def _database() -> Iterator[Finding]:
             "manage.py up applies them at start; manage.py migrate does it alone.",
         )  # fmt: skip
     else:
-        yield Finding("database", Mark.OK, f"{connection.display_name} answers, its tables are up to date.")
+        yield Finding(
+            "database", Mark.OK, f"{connection.display_name} answers, its tables are up to date."
+        )
 
 
 def _people() -> Iterator[Finding]:
