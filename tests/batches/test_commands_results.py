@@ -107,6 +107,13 @@ def test_a_place_that_takes_no_file_is_said_in_a_sentence(batch, tmp_path, name)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_beginning_of_an_id_is_enough(operator, make_batch):
+    batch = make_batch(operator, 1)
+    beginning = str(batch.pk)[:20]
+    assert json.loads(results(beginning))["position"] == 0
+    assert results(beginning) == results(batch.pk)
+
+
 def test_a_batch_that_is_not_there_is_said_in_a_sentence(db):
     missing = UUID(int=7)
     with pytest.raises(CommandError, match=rf"^There is no batch {missing}\.$"):

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from uuid import UUID
 
 from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from batches.exports import FORMATS, Selection
+from batches.management.arguments import beginning_of_id
+from batches.management.asking import chosen
 from batches.management.base import ConsoleCommand
 from batches.models import Batch
 from batches.states import TaskState
@@ -28,7 +29,7 @@ class Command(ConsoleCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("batch", type=UUID, help="the batch's id, as submit printed it")
+        parser.add_argument("batch", type=beginning_of_id, help="its id, or the beginning of it")
         parser.add_argument("--format", choices=list(FORMATS), default="jsonl", help="jsonl")
         parser.add_argument("--output", metavar="FILE", help="default: standard output")
         parser.add_argument(
@@ -39,9 +40,7 @@ class Command(ConsoleCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        batch = Batch.objects.sealed().filter(pk=options["batch"]).first()
-        if batch is None:
-            raise CommandError(f"There is no batch {options['batch']}.")
+        batch = chosen(Batch.objects.sealed(), options["batch"])
         states = tuple(options["state"] or ())
         export = FORMATS[options["format"]]
         if options["output"] is None:
@@ -58,8 +57,7 @@ class Command(ConsoleCommand):
         ) as bar:
             total = Selection(batch, states).tasks().count()
             shown = bar.add_task(str(batch), total=total)
-            chosen = Selection(batch, states, lambda number: bar.advance(shown, number))
-            text = export(chosen)
+            text = export(Selection(batch, states, lambda number: bar.advance(shown, number)))
             with written(options["output"]) as file:
                 for part in text:
                     file.write(part)
