@@ -40,7 +40,7 @@ from tests.queueing import expire, names, skip_backoff, take
 
 HISTORIES = settings(
     # PostgreSQL needs three times as long, and is asked for what SQLite cannot show elsewhere.
-    max_examples=30 if connection.vendor == "sqlite" else 12,
+    max_examples=120 if connection.vendor == "sqlite" else 40,
     stateful_step_count=40,
     deadline=None,
     derandomize=os.environ.get("CI") == "true",
