@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import SuspiciousOperation
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.http import UnreadablePostError
 
 from batches import operations
@@ -192,7 +192,7 @@ def hostile(chance: random.Random, *, deep: int = 2) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("seed", range(8 if connection.vendor == "sqlite" else 3))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_generated_body_is_taken_whole_or_refused_cleanly(client, seed):
     chance = random.Random(seed)
     for _ in range(40):
@@ -208,7 +208,7 @@ def test_a_generated_body_is_taken_whole_or_refused_cleanly(client, seed):
             assert response.json()["errors"]
 
 
-@pytest.mark.parametrize("seed", range(4 if connection.vendor == "sqlite" else 2))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_generated_change_is_taken_or_refused_cleanly(client_of, admin, make_batch, red, seed):
     client, chance = client_of(admin), random.Random(seed)
     batch = make_batch(admin)

@@ -17,9 +17,6 @@ from tests.processes.fleet import Fleet, done, gone, outcomes, pids, submit, tas
 
 pytestmark = pytest.mark.usefixtures("standing")
 
-of_the_supervisor = pytest.mark.sqlite_only
-"""What the supervisor decides is the same on every database; what it writes is tested on both."""
-
 
 def misbehaved(how: str, **more: Any) -> Task:
     """A task that ended as ``how`` says, with one attempt allowed unless said otherwise."""
@@ -43,13 +40,11 @@ def test_a_no_is_kept_with_its_reason_and_never_retried() -> None:
     assert outcomes(task) == ["rejected"]
 
 
-@of_the_supervisor
 def test_a_limit_is_not_retried() -> None:
     task = misbehaved("limit", max_attempts=3)
     assert (task.failure, task.error, outcomes(task)) == ("limit", "lines: too many", ["limit"])
 
 
-@of_the_supervisor
 def test_an_exception_fails_with_its_traceback() -> None:
     task = misbehaved("raise")
     assert task.failure == "error"
@@ -57,7 +52,6 @@ def test_an_exception_fails_with_its_traceback() -> None:
     assert task.error.endswith("RuntimeError: broken on purpose")
 
 
-@of_the_supervisor
 def test_what_failed_for_a_while_is_tried_again() -> None:
     task = misbehaved("flaky", until=3, max_attempts=3)
     assert task.state == TaskState.SUCCEEDED
@@ -65,7 +59,6 @@ def test_what_failed_for_a_while_is_tried_again() -> None:
     assert task.failures == 2
 
 
-@of_the_supervisor
 def test_an_answer_that_is_not_json_is_an_error() -> None:
     task = misbehaved("not json")
     assert task.failure == "error"
@@ -94,7 +87,6 @@ def test_a_file_is_kept_with_its_attempt(standing: Fleet) -> None:
     assert (standing.data_dir / "artefacts" / artefact.file.name).read_text() == "kept"
 
 
-@of_the_supervisor
 def test_a_link_is_never_followed_out_of_the_sandbox() -> None:
     task = misbehaved("link")
     assert task.state == TaskState.SUCCEEDED
@@ -131,7 +123,6 @@ def test_a_cancel_kills_the_work_within_two_seconds(tmp_path: Path) -> None:
     assert batch.summary["cancelled"] == 1
 
 
-@of_the_supervisor
 def test_a_timeout_kills_the_work_and_tries_again(tmp_path: Path) -> None:
     payload = {"gate": str(tmp_path / "never"), "pids": str(tmp_path / "pids"), "until": 2}
     batch = done(submit("linger", payload, timeout=1))
@@ -142,7 +133,6 @@ def test_a_timeout_kills_the_work_and_tries_again(tmp_path: Path) -> None:
         until(lambda pid=pid: gone(pid), what=f"process {pid} is gone")
 
 
-@of_the_supervisor
 def test_a_slot_that_is_killed_loses_only_its_attempt(tmp_path: Path) -> None:
     payload = {"gate": str(tmp_path / "never"), "pids": str(tmp_path / "pids"), "until": 2}
     batch = submit("linger", payload)
@@ -159,13 +149,11 @@ def test_a_crash_after_an_announced_effect_is_not_replayed() -> None:
     assert (task.state, task.failure, outcomes(task)) == ("failed", "lost", ["lost"])
 
 
-@of_the_supervisor
 def test_what_must_not_be_replayed_is_not_tried_again_after_a_crash() -> None:
     task = misbehaved("die", replay_safe=False, max_attempts=5)
     assert (task.failure, outcomes(task)) == ("lost", ["lost"])
 
 
-@of_the_supervisor
 def test_a_slot_is_replaced_after_so_many_tasks() -> None:
     # More than 50 ms each: none waits in a slot behind another one.
     batch = done(submit("who", *({"seconds": 0.06} for _ in range(14))))
@@ -200,7 +188,6 @@ def test_a_resource_that_is_away_costs_nothing_and_is_probed(tmp_path: Path) -> 
     assert outcomes(task_of(done(second))) == ["succeeded"]
 
 
-@of_the_supervisor
 def test_the_deadline_bounds_the_wait_for_a_resource(tmp_path: Path) -> None:
     deadline = timezone.now() + timedelta(seconds=2)
     payload = {"how": "need", "needs": f"file:{tmp_path / 'never'}"}
@@ -210,7 +197,6 @@ def test_the_deadline_bounds_the_wait_for_a_resource(tmp_path: Path) -> None:
     assert task.finished_at >= deadline
 
 
-@of_the_supervisor
 def test_long_kinds_leave_one_slot_to_the_others(tmp_path: Path) -> None:
     long = submit("long", *({"gate": str(tmp_path / "gate")} for _ in range(3)), priority=10)
     running = Task.objects.filter(batch=long, state=TaskState.RUNNING)

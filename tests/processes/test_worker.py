@@ -50,7 +50,6 @@ def freeze(worker: WorkerProcess) -> None:
     until(stopped_between_writes, what="it is stopped between writes")
 
 
-@pytest.mark.sqlite_only  # no database takes part in it
 def test_sigterm_finishes_what_runs_and_leaves_the_rest(fleet: Fleet, tmp_path: Path) -> None:
     worker = fleet.start(slots=1)
     batch = submit("linger", *({"gate": str(tmp_path / "gate")} for _ in range(3)))
@@ -89,7 +88,6 @@ def test_a_second_sigterm_hands_back_at_once_at_no_cost(fleet: Fleet, tmp_path: 
     assert outcomes(task_of(done(batch))) == ["released", "succeeded"]
 
 
-@pytest.mark.sqlite_only  # no database takes part in it
 def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
     worker = fleet.start()
     slots = worker.slots()
@@ -100,7 +98,6 @@ def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
     assert not list((fleet.data_dir / "work").iterdir())
 
 
-@pytest.mark.sqlite_only  # no database takes part in it
 def test_the_slots_of_a_killed_worker_die_with_it(fleet: Fleet, tmp_path: Path) -> None:
     # The lease would let them live for longer than this test waits.
     worker = fleet.start(slots=2, LEASE_SECONDS=600)
@@ -184,7 +181,6 @@ def test_a_worker_takes_from_its_queues_alone(fleet: Fleet) -> None:
     assert task_of(left).attempt == 0
 
 
-@pytest.mark.sqlite_only  # no database takes part in it
 def test_an_unknown_queue_is_named(fleet: Fleet) -> None:
     worker = fleet.start("--queues", "validatoin", up=False)
     assert worker.ends() == 1
