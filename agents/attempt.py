@@ -16,6 +16,7 @@ from agents.contract import (
     EffectRefused,
     Environment,
     LimitReached,
+    Lost,
     Outcome,
     Rejected,
     Succeeded,
@@ -114,7 +115,7 @@ class Context:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def describe(outcome: Outcome, context: Context) -> JSON:
+def describe(outcome: Outcome, context: Context) -> JSON:  # noqa: PLR0911 - one outcome a line
     """An outcome as a message."""
     match outcome:
         case Succeeded(result):
@@ -144,6 +145,8 @@ def describe(outcome: Outcome, context: Context) -> JSON:
                 "error": _text(reason),
                 "retry_in": None if after is None else after.total_seconds(),
             }
+        case Lost(reason):
+            return {"outcome": "lost", "error": _text(reason), "interrupted": True}
         case Unavailable(resource, reason):
             return {"outcome": "unavailable", "error": _text(reason), "resource": resource}
 

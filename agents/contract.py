@@ -29,6 +29,10 @@ class PayloadError(ValueError):
         self.message = message
 
 
+class StillAway(Exception):
+    """A probe's no; the text says why."""
+
+
 class EffectRefused(Exception):
     """The lease is gone: nothing shared may be changed any more."""
 
@@ -84,7 +88,17 @@ class TimedOut:
     result: JSON
 
 
-Outcome: TypeAlias = Succeeded | Rejected | TryAgain | Unavailable | LimitReached | TimedOut
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What was asked of somebody else was sent, and no answer came: was it done? Nobody knows.
+
+    Run again while budget is left, but not after an announced effect.
+    """
+
+    reason: str
+
+
+Outcome: TypeAlias = Succeeded | Rejected | TryAgain | Unavailable | LimitReached | TimedOut | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +182,11 @@ class Processor(Protocol):
         """Names of what must be reachable, such as ``model:qwen2.5-coder:7b`` or ``mcp:fs``."""
 
     def probe(self, resource: str, settings: JSON) -> bool:
-        """Is the resource back? Runs in a slot; seconds, not minutes."""
+        """Is the resource back? Runs in a slot; seconds, not minutes.
+
+        Raises:
+            StillAway: no, with the reason.
+        """
 
     def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
         """Do the work. An exception counts as ``error`` with its traceback."""

@@ -6,6 +6,7 @@ no process of a command outlives the call that started it, nor the process that 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +26,7 @@ from agents.capture import Capture, Output
 from agents.contract import ProcessorContext
 from agents.launch import Command, Launch, in_bubblewrap, under_keeper
 from agents.limits import SandboxSettings
-from agents.process import Watch, follow
+from agents.process import GRACE_SECONDS, Watch, follow
 from agents.toolchain import of_console
 
 PROBE_TIMEOUT = timedelta(seconds=10)
@@ -139,17 +142,50 @@ class Sandbox:
                 errors=errors.output(),
             )
 
+    @contextmanager
+    def conversation(self, command: Command) -> Iterator[subprocess.Popen[bytes]]:
+        """A command that is spoken to through its pipes, and ended on leaving.
 
-def _start(launch: Launch, *, merged: bool) -> subprocess.Popen[bytes]:
+        It lives as long as the thread that entered, at most. Its output is the caller's to read.
+
+        Raises:
+            CommandNotFound: the environment has no such program.
+        """
+        launcher = in_bubblewrap if self.held.kind == "bubblewrap" else under_keeper
+        with launcher(command, self.settings, self.user_for(command.view.source)) as launch:
+            child = _start(launch, merged=False, stdin=subprocess.PIPE)
+            try:
+                yield child
+            finally:
+                _end(child, launch)
+
+
+def _start(
+    launch: Launch, *, merged: bool, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - held, and allow-listed by the caller
         launch.argv,
         cwd="/",
         env=launch.environ,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         pass_fds=launch.pass_fds,
     )
+
+
+def _end(child: subprocess.Popen[bytes], launch: Launch) -> None:
+    """Kill it, and wait until it and all it started are gone."""
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    child.send_signal(launch.kill_with)
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _advice(held: Held) -> str:

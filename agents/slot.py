@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 
 from agents.attempt import Context, describe, last_lines
-from agents.contract import JSON, Processor, lease_clock
+from agents.contract import JSON, Processor, StillAway, lease_clock
 
 
 class Wire:
@@ -151,6 +151,8 @@ class Slot:
         try:
             processor = self._processor(message["processor"])
             answer["back"] = processor.probe(message["resource"], self.settings)
+        except StillAway as away:
+            answer |= {"back": False, "reason": last_lines(str(away))}
         except Exception:  # noqa: BLE001 - whatever it is, the supervisor must hear of it
             answer |= {"back": False, "reason": last_lines(traceback.format_exc())}
         return answer

@@ -8,7 +8,7 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from agents.contract import Processor
+from agents.contract import JSON, Processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,19 @@ class Kind:
     queue: str
     long: bool
     """Runs for minutes: it leaves one slot of a worker to the other kinds."""
+    settings_path: str = ""
+    """Dotted path of what the console adds to the settings of its processor, from its rows."""
 
     @property
     def processor(self) -> Processor:
         """The processor, for ``validate``, ``replay_safe`` and ``resources`` only: ``run`` and
         ``probe`` belong in a slot."""
         return _processor(self.processor_path)
+
+    def settings(self) -> JSON:
+        """What the rows add to ``PROCESSOR_SETTINGS`` now; secrets are resolved in it."""
+        added: JSON = import_string(self.settings_path)() if self.settings_path else {}
+        return added
 
 
 class UnknownKind(LookupError):
@@ -50,6 +57,7 @@ def kinds() -> dict[str, Kind]:
             items=entry["items"],
             queue=entry["queue"],
             long=bool(entry.get("long")),
+            settings_path=entry.get("settings", ""),
         )
         for name, entry in settings.TASK_KINDS.items()
     }

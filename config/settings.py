@@ -226,9 +226,17 @@ TASK_KINDS = {
         "items": "modules",
         "queue": "tests",
     },
+    "mcp": {
+        "processor": "agents.processors.mcp_operation.OperationProcessor",
+        "endpoint": "mcp-operations",
+        "items": "operations",
+        "queue": "mcp_operations",
+        "settings": "batches.mcp_servers.processor_settings",
+    },
 }
 """Kind → dotted path of its processor, its endpoint, the list field of a body, its usual queue;
-and ``long: True`` for kinds that run for minutes."""
+``long: True`` for kinds that run for minutes, and ``settings`` where rows add to what its processor
+is told: the dotted path of what reads them."""
 
 LEASE_SECONDS = env.integer("LEASE_SECONDS", 60, least=2, most=3600)
 MAX_TIMEOUT_SECONDS = 3300

@@ -20,6 +20,8 @@ trap 'exit 130' INT TERM
 
 command -v bwrap >/dev/null ||
     say "bubblewrap is missing: tests of the sandbox need it (apt-get install bubblewrap)."
+command -v npm >/dev/null ||
+    say "npm is missing: tests against MCP servers of others need it (apt-get install nodejs npm)."
 
 # Hundreds of processes are started here: each would compile every module anew.
 unset PYTHONDONTWRITEBYTECODE

@@ -26,6 +26,7 @@ from batches.submission import Item, Submission
 MOST_ERRORS = 100
 PATH_LENGTH = 1000
 COMMAND_LENGTH = 4000
+CONTENT_LENGTH = 1024 * 1024
 
 
 class ItemFields(StrictSerializer):
@@ -145,6 +146,23 @@ class TestSubmission(SubmissionFields):
     modules = Items(TestModule(), initial=[{"path": "tests/test_example.py"}])
 
 
+class Operation(ItemFields):
+    type = Choice(
+        ["tool", "list_tools", "read_resource", "read", "write", "list", "command"], required=False
+    )
+    server = Text(max_length=64, required=False)
+    tool = Text(max_length=128, required=False)
+    arguments = AnyJson(required=False)
+    uri = Text(max_length=4000, required=False)
+    path = Text(max_length=PATH_LENGTH, required=False)
+    content = Text(max_length=CONTENT_LENGTH, allow_blank=True, required=False)
+    command = Text(max_length=COMMAND_LENGTH, required=False)
+
+
+class OperationSubmission(SubmissionFields):
+    operations = Items(Operation(), initial=[{"type": "list", "path": "."}])
+
+
 class AnySubmission(SubmissionFields):
     """For a kind without a serializer of its own: the fields of an item are the processor's."""
 
@@ -154,6 +172,7 @@ class AnySubmission(SubmissionFields):
 SERIALIZERS: dict[str, type[SubmissionFields]] = {
     "validation": ValidationSubmission,
     "test": TestSubmission,
+    "mcp": OperationSubmission,
 }
 """Kind → the shape of its bodies; a kind that is not here takes ``AnySubmission``."""
 

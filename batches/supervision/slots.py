@@ -72,7 +72,6 @@ class SlotProcess:
         self.retiring = False
         self.probing = ""
         scratch.mkdir(parents=True, exist_ok=True)
-        self._settings = settings
         self._out = bytearray()
         self._in = bytearray()
         self._connection, child = socket.socketpair()
@@ -86,7 +85,7 @@ class SlotProcess:
                 env=environment(),
                 start_new_session=True,
             )
-        self.send({"op": "configure", "settings": settings, "scratch": str(scratch)})
+        self.configure(settings)
 
     def fileno(self) -> int:
         return self._connection.fileno()
@@ -110,6 +109,10 @@ class SlotProcess:
     @property
     def idle(self) -> bool:
         return not self.jobs and not self.closed
+
+    def configure(self, settings: JSON) -> None:
+        """What processors are told with every job that is given from now on."""
+        self.send({"op": "configure", "settings": settings, "scratch": str(self.scratch)})
 
     def give(self, jobs: list[Job]) -> None:
         if not self.jobs:

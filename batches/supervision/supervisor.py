@@ -61,12 +61,16 @@ class Supervisor:
         self._unwanted: dict[Lease, tuple[AttemptOutcome, str]] = {}
         self._generation = itertools.count()
         self._stillborn = 0
+        self._told: JSON = {}
+        """What rows added to the settings of the slots."""
+        self._to_tell: set[str] = set()
+        """Kinds whose settings must be read again before the backlog is given out."""
         self.slots = [self._start(number) for number in range(profile.slots)]
         self.slots[0].send({"op": "sandbox"})
 
     def _start(self, number: int) -> SlotProcess:
         scratch = self.profile.scratch / f"{number}-{next(self._generation)}"
-        return SlotProcess(number, scratch, settings.PROCESSOR_SETTINGS)
+        return SlotProcess(number, scratch, settings.PROCESSOR_SETTINGS | self._told)
 
     # -- giving out work
 
@@ -85,8 +89,21 @@ class Supervisor:
 
     def offer(self, claimed: Iterable[Claimed], expires: float) -> None:
         """Take over claimed tasks, whose leases end then, and give them to slots."""
-        self.put_back([self._job(item, expires) for item in claimed])
+        jobs = [self._job(item, expires) for item in claimed]
+        self._to_tell |= {job.claimed.kind for job in jobs}
+        self.put_back(jobs)
         self.assign()
+
+    def tell(self, kinds: Iterable[str]) -> None:
+        """Let the slots know the settings of these kinds as the rows have them now."""
+        added: JSON = {}
+        for name in kinds:
+            added |= self.profile.kinds[name].settings()
+        if added.items() <= self._told.items():
+            return
+        self._told |= added
+        for slot in self.slots:
+            slot.configure(settings.PROCESSOR_SETTINGS | self._told)
 
     def _job(self, claimed: Claimed, expires: float) -> Job:
         kind = self.profile.kinds[claimed.kind]
@@ -128,6 +145,9 @@ class Supervisor:
 
     def assign(self) -> None:
         """Move jobs from the backlog into slots that have room."""
+        if self._to_tell:
+            self.tell(self._to_tell)
+            self._to_tell.clear()
         waiting: list[Job] = []
         given: dict[int, list[Job]] = {}
         loads = {slot.number: slot.load for slot in self.slots if not slot.closed}

@@ -99,5 +99,7 @@ class Watch:
 
     def probe(self, due: Iterable[tuple[str, str]]) -> None:
         """Ask idle slots whether these resources are back: pairs of resource and kind."""
-        for (resource, kind), slot in zip(due, self.idle_slots(), strict=False):
+        pairs = list(zip(due, self.idle_slots(), strict=False))
+        self._supervisor.tell({kind for (_, kind), _ in pairs})
+        for (resource, kind), slot in pairs:
             slot.probe(resource, self._supervisor.profile.kinds[kind].processor_path)
