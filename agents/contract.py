@@ -14,6 +14,13 @@ from typing import Any, Protocol, TypeAlias
 JSON: TypeAlias = dict[str, Any]
 """A JSON object (RFC 8259): string keys, values that ``json.dumps`` takes with allow_nan=False."""
 
+MCP_SERVERS = "mcp_servers"
+"""The setting that holds the MCP servers, by name: see ``agents.mcp.definition.find``."""
+BUILT_IN_SERVER = "filesystem"
+"""The MCP server that is always there: it works in the batch's workspace."""
+SERVER_RESOURCE = "mcp:"
+"""What the resource of an MCP server begins with; its name follows."""
+
 
 def lease_clock() -> float:
     """Seconds of a clock that goes on while the machine sleeps, as a lease in the database does."""

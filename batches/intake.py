@@ -42,7 +42,7 @@ def admit(
     errors = Errors()
     plan = vet_batch(owner, submission, errors)
     with _spool() as spool:
-        graph = vet_items(submission, plan, spool, errors)
+        graph = vet_items(owner, submission, plan, spool, errors)
         errors.raise_any()
         spool.seek(0)
         batch = _open_batch(owner, submission, plan, len(graph.names))

@@ -16,12 +16,12 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from knox.models import AuthToken
 
-from batches import audit, idempotency, workspaces
+from batches import audit, idempotency, mcp_servers, workspaces
 from batches.audit import Actor
 from batches.backends.database import wake
 from batches.idempotency import KeyReused
 from batches.intake import admit
-from batches.models import Batch, Queue, Task, Workspace
+from batches.models import Batch, McpServer, Queue, Task, Workspace
 from batches.places import WrongPlace, adopt
 from batches.queue import wishes
 from batches.queue.wishes import Conflict
@@ -32,15 +32,18 @@ __all__ = [
     "UNSET",
     "Conflict",
     "KeyReused",
+    "add_mcp_server",
     "add_workspace",
     "cancel_batch",
     "cancel_task",
     "change_batch",
+    "change_mcp_server",
     "change_queue",
     "change_task",
     "change_workspace",
     "make_token",
     "pause_batch",
+    "remove_mcp_server",
     "remove_workspace",
     "resume_batch",
     "retry_batch",
@@ -347,6 +350,50 @@ def remove_workspace(workspace: Workspace, *, by: Actor | None = None) -> None:
         raise Conflict(
             "There are batches of this workspace: it can be removed once cleanup deleted them."
         ) from None
+
+
+def add_mcp_server(
+    name: str, *, groups: Iterable[Group] = (), by: Actor | None = None, **values: Any
+) -> McpServer:
+    """Register an MCP server; ``values`` are ``mcp_servers.FIELDS``, ``groups`` may use it.
+
+    Raises:
+        InvalidSubmission: names each field that is wrong.
+    """
+
+    def added(server: McpServer) -> None:
+        audit.record(by, server, "Added", audit.ADDITION)
+
+    return mcp_servers.register(name, values, groups, added)
+
+
+def change_mcp_server(
+    server: McpServer,
+    *,
+    groups: Iterable[Group] | _Unset = UNSET,
+    by: Actor | None = None,
+    **values: Any,
+) -> None:
+    """Change how a server is reached, or who may use it; tasks that start later see the change.
+
+    Raises:
+        InvalidSubmission: names each field that is wrong.
+    """
+    with transaction.atomic():
+        if values:
+            mcp_servers.change(server, values)
+        if not isinstance(groups, _Unset):
+            server.groups.set(groups)
+        # Names only: the value of a variable may be a secret.
+        if names := ", ".join([*values, *_given(groups=groups)]):
+            audit.record(by, server, f"Changed: {names.replace('_', ' ')}")
+
+
+def remove_mcp_server(server: McpServer, *, by: Actor | None = None) -> None:
+    """Forget a server; tasks that still wait for it will be rejected."""
+    with transaction.atomic():
+        audit.record(by, server, "Removed", audit.DELETION)
+        server.delete()
 
 
 def make_token(user: User, *, lifetime: timedelta, by: Actor | None = None) -> tuple[Any, str]:

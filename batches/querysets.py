@@ -90,15 +90,17 @@ class WorkerQuerySet(models.QuerySet[Any]):
         return self.exclude(state=WorkerState.STOPPED).filter(seen_at__gt=Now() - WORKER_SILENCE)
 
 
-class WorkspaceQuerySet(models.QuerySet[Any]):
+class GrantedQuerySet(models.QuerySet[Any]):
+    """Of rows that have ``groups``: workspaces and MCP servers."""
+
     def granted_to(self, user: Any) -> Self:
-        """Workspaces that a group of the user was given."""
+        """Rows that a group of the user was given."""
         groups = Group.objects.filter(user=user.pk)
         through = self.model.groups.through.objects.filter(group__in=groups)
-        return self.filter(pk__in=through.values("workspace"))
+        return self.filter(pk__in=through.values(self.model._meta.model_name))  # noqa: SLF001
 
     def visible_to(self, user: Any) -> Self:
-        """Workspaces granted to a group of the user; admins see all."""
+        """Rows granted to a group of the user; admins see all."""
         if not user.is_authenticated:
             return self.none()
         return self if is_admin(user) else self.granted_to(user)

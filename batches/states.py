@@ -96,6 +96,13 @@ class BackendName(TextChoices):
     CELERY = "celery", "Celery"
 
 
+class Transport(TextChoices):
+    """How an MCP server is spoken to."""
+
+    STDIO = "stdio", "Standard input and output"
+    HTTP = "http", "Streamable HTTP"
+
+
 class OnFailure(TextChoices):
     CONTINUE = "continue", "Continue"
     STOP = "stop", "Stop"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import IO
 from uuid import UUID
@@ -13,10 +14,10 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from agents.contract import JSON, PayloadError
+from agents.contract import BUILT_IN_SERVER, JSON, SERVER_RESOURCE, PayloadError
 from batches import registry
 from batches.lanes import HIGHEST, LOWEST
-from batches.models import Batch, Queue, Workspace
+from batches.models import Batch, McpServer, Queue, Workspace
 from batches.states import BackendName, OnFailure
 from batches.submission import FieldError, InvalidSubmission, Item, Submission
 
@@ -36,6 +37,35 @@ class Plan:
     workspace: Workspace | None
     after: list[Batch]
     timeout: int
+
+
+class Servers:
+    """The MCP servers that a person may name; looked up once, when the first item names one."""
+
+    def __init__(self, owner: User, workspace: Workspace | None) -> None:
+        self._owner = owner
+        self._workspace = workspace
+
+    @cached_property
+    def _known(self) -> set[str]:
+        visible = McpServer.objects.visible_to(self._owner).filter(enabled=True)
+        return {BUILT_IN_SERVER, *visible.values_list("name", flat=True)}
+
+    def check(self, needs: Iterable[str], at: str, errors: Errors) -> None:
+        """Refuse an item that needs a server which its owner may not use, or without its folder."""
+        for need in needs:
+            name = need.removeprefix(SERVER_RESOURCE)
+            if name == need:
+                continue
+            if name not in self._known:
+                known = ", ".join(sorted(self._known))
+                errors.add(
+                    f"{at}.server", f"There is no server {name!r} that you may use ({known})."
+                )
+            elif name == BUILT_IN_SERVER and self._workspace is None:
+                errors.add(
+                    "workspace", f"The server {BUILT_IN_SERVER} works in a workspace: name one."
+                )
 
 
 class Errors:
@@ -123,11 +153,14 @@ class Graph:
     edges: dict[int, list[int]]
 
 
-def vet_items(submission: Submission, plan: Plan, spool: IO[str], errors: Errors) -> Graph:
+def vet_items(
+    owner: User, submission: Submission, plan: Plan, spool: IO[str], errors: Errors
+) -> Graph:
     """Validate each item, one at a time, and spool what is to be stored of it."""
     names: dict[str, int] = {}
     wanted: dict[int, tuple[str, ...]] = {}
     links = 0
+    servers = Servers(owner, plan.workspace)
     if plan.kind.processor.needs_workspace and submission.workspace is None:
         errors.add("workspace", "This kind of task works in a workspace: name one.")
     for position, item in _bounded(submission.items, plan.kind.items):
@@ -149,6 +182,7 @@ def vet_items(submission: Submission, plan: Plan, spool: IO[str], errors: Errors
                 errors.raise_any()
             wanted[position] = item.depends_on
         if (row := _validate_payload(plan, submission.options, item, at, errors)) is not None:
+            servers.check(row[1], at, errors)
             spool.write(json.dumps([name, item.priority, item.timeout, *row]) + "\n")
     if not names:
         errors.add(plan.kind.items, "Must hold at least one item.")

@@ -6,13 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from agents.contract import JSON
+from agents.contract import BUILT_IN_SERVER, JSON, MCP_SERVERS, SERVER_RESOURCE
 
-BUILT_IN = "filesystem"
-"""The server that is always there, for the short forms: it works in the batch's workspace."""
-SETTINGS_KEY = "mcp_servers"
-RESOURCE = "mcp:"
-"""What a server's resource begins with."""
 WORKSPACE = "{workspace}"
 """In a server's command, the workspace's folder."""
 
@@ -49,7 +44,7 @@ class Server:
 
     @property
     def resource(self) -> str:
-        return RESOURCE + self.name
+        return SERVER_RESOURCE + self.name
 
     @property
     def fingerprint(self) -> str:
@@ -59,9 +54,9 @@ class Server:
 
 def find(name: str, settings: JSON) -> Server | None:
     """The server of that name among the settings of a slot."""
-    if name == BUILT_IN:
-        return Server(BUILT_IN)
-    told: dict[str, Any] | None = settings.get(SETTINGS_KEY, {}).get(name)
+    if name == BUILT_IN_SERVER:
+        return Server(name)
+    told: dict[str, Any] | None = settings.get(MCP_SERVERS, {}).get(name)
     if told is None:
         return None
     tools = told.get("tools")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import agents
 from agents.bubblewrap import Mounts, View
-from agents.contract import Workspace
+from agents.contract import BUILT_IN_SERVER, Workspace
 from agents.launch import Command
-from agents.mcp.definition import BUILT_IN, WORKSPACE, Server
+from agents.mcp.definition import WORKSPACE, Server
 from agents.paths import WorkspaceMissing
 from agents.sandbox import Sandbox
 from agents.toolchain import Toolchain, of_console, of_workspace
@@ -72,7 +72,7 @@ class Place:
     def _command(self, server: Server, root: Path) -> Command:
         toolchain = of_workspace(self.workspace) if self.workspace else of_console()
         view = View(root, root, writable=True)
-        if server.name == BUILT_IN:
+        if server.name == BUILT_IN_SERVER:
             return _built_in(view, toolchain, self.sandbox)
         if self.workspace is None and any(WORKSPACE in word for word in server.command):
             raise WorkspaceWanted(

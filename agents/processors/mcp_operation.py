@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agents.command_run import SANDBOX
 from agents.commands import parse_command
 from agents.contract import (
+    BUILT_IN_SERVER,
     JSON,
     Outcome,
     PayloadError,
@@ -16,7 +17,7 @@ from agents.contract import (
     Unavailable,
 )
 from agents.limits import SandboxSettings
-from agents.mcp.definition import BUILT_IN, SHORT_FORMS, Server, find, told
+from agents.mcp.definition import SHORT_FORMS, Server, find, told
 from agents.paths import checked_spelling
 from agents.sandbox import probe
 
@@ -59,7 +60,7 @@ class OperationProcessor:
                 wanted = ", ".join(FIELDS[kind])
                 raise PayloadError(name, f"is not for the type {kind}, which takes: {wanted}")
         if kind in SHORT_FORMS:
-            return {"type": kind, "server": BUILT_IN, **_short_form(kind, payload, settings)}
+            return {"type": kind, "server": BUILT_IN_SERVER, **_short_form(kind, payload, settings)}
         checked: JSON = {"type": kind, "server": _name(payload, "server", "of a server")}
         if kind == "tool":
             checked["tool"] = _name(payload, "tool", "of one of the server's tools")
@@ -83,7 +84,7 @@ class OperationProcessor:
             probe.cache_clear()
             return probe().kind == "bubblewrap"
         server = find(resource.partition(":")[2], settings)
-        if server is None or server.name == BUILT_IN:
+        if server is None or server.name == BUILT_IN_SERVER:
             return True  # the task that waits for it will say that it is gone
         if server.problem:
             raise StillAway(server.problem)
@@ -98,8 +99,8 @@ class OperationProcessor:
             )
         if server.problem:
             return Unavailable(server.resource, server.problem)
-        if server.name == BUILT_IN and context.workspace is None:
-            reason = f"the server {BUILT_IN} works in a workspace: the batch must name one"
+        if server.name == BUILT_IN_SERVER and context.workspace is None:
+            reason = f"the server {BUILT_IN_SERVER} works in a workspace: the batch must name one"
             return Rejected(reason, told(payload, ok=False))
         return self._operating().run(server, payload, context)
 

@@ -4,6 +4,7 @@ from batches.models.batch import Batch
 from batches.models.evidence import Artefact, LogLine
 from batches.models.fleet import Chore, Queue, Resource, Start, Worker, Workspace
 from batches.models.keys import SubmissionKey
+from batches.models.servers import McpServer
 from batches.models.task import Attempt, Dependency, Task
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Chore",
     "Dependency",
     "LogLine",
+    "McpServer",
     "Queue",
     "Resource",
     "Start",

@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from batches.lanes import HIGHEST, LOWEST
 from batches.models.batch import PRIORITY, new_id
-from batches.querysets import WorkerQuerySet, WorkspaceQuerySet
+from batches.querysets import GrantedQuerySet, WorkerQuerySet
 from batches.states import BackendName, WorkerState
 
 
@@ -117,7 +117,7 @@ class Workspace(models.Model):
     """Who sees its batches, besides their owners and admins."""
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = WorkspaceQuerySet.as_manager()
+    objects = GrantedQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
