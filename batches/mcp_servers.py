@@ -189,10 +189,11 @@ def processor_settings() -> dict[str, Any]:
     A server whose secret is not there is told with its ``problem``: tasks wait for it.
     """
     rows = McpServer.objects.filter(enabled=True)
-    return {MCP_SERVERS: {server.name: _definition(server) for server in rows}}
+    return {MCP_SERVERS: {server.name: described(server) for server in rows}}
 
 
-def _definition(server: McpServer) -> dict[str, Any]:
+def described(server: McpServer) -> dict[str, Any]:
+    """One server as ``agents.mcp.definition.find`` reads it, secrets and all."""
     resolved: dict[str, str] = {}
     problem = ""
     for name, reference in server.secrets.items():

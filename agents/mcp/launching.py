@@ -33,10 +33,13 @@ class Place:
 
     sandbox: Sandbox
     workspace: Workspace | None
+    probing: bool = False
+    """Nothing but a sign of life is wanted: an empty folder stands for the workspace."""
 
     @property
-    def root(self) -> Path | None:
-        return self.workspace.root if self.workspace else None
+    def key(self) -> str:
+        """Equal for places that may share a session."""
+        return f"{self.workspace.root if self.workspace else ''} {self.probing}"
 
     @contextmanager
     def started(self, server: Server) -> Iterator[subprocess.Popen[bytes]]:
@@ -74,7 +77,9 @@ class Place:
         view = View(root, root, writable=True)
         if server.name == BUILT_IN_SERVER:
             return _built_in(view, toolchain, self.sandbox)
-        if self.workspace is None and any(WORKSPACE in word for word in server.command):
+        if not (self.workspace or self.probing) and any(
+            WORKSPACE in word for word in server.command
+        ):
             raise WorkspaceWanted(
                 f"the server {server.name} works in a workspace: the batch must name one"
             )

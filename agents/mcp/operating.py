@@ -52,10 +52,9 @@ class Operator:
         try:
             place = None
             if server.transport != "http":
-                place = Place(Sandbox(probe(), SandboxSettings.from_settings(settings)), None)
+                sandbox = Sandbox(probe(), SandboxSettings.from_settings(settings))
+                place = Place(sandbox, None, probing=True)
             self._sessions.of(server, place).tools(PROBE_SECONDS, afresh=True)
-        except WorkspaceWanted:
-            return  # it is reached once a task names a workspace
         except (Unreachable, NoAnswer, Refused, ServerGone, MCPError, *REFUSALS) as error:
             raise StillAway(str(error)) from error
 

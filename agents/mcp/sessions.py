@@ -207,7 +207,7 @@ class Sessions:
             Unreachable: it cannot be opened.
             REFUSALS of ``agents.command_run``: a stdio server cannot be started as asked.
         """
-        key = f"{server.fingerprint} {place.root if place else ''}"
+        key = f"{server.fingerprint} {place.key if place else ''}"
         if (session := self._open.pop(key, None)) is not None and not session.usable:
             session.close()
             session = None

@@ -21,6 +21,7 @@ GROUPS = (
             ("Queues", "queue", "batches", "queue"),
             ("Workers", "memory", "batches", "worker"),
             ("Workspaces", "folder_code", "batches", "workspace"),
+            ("MCP servers", "hub", "batches", "mcpserver"),
             ("Away resources", "cloud_off", "batches", "resource"),
         ),
     ),

@@ -86,6 +86,25 @@ def cases(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def operation(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What an MCP server answered: its texts, its tools, or the contents of a resource."""
+    tools = result.get("tools", [])
+    blocks = result.get("content", result.get("contents", []))
+    structured = result.get("structured") or {}
+    if "exit_code" in structured or "content" in structured:
+        texts = [structured.get("output", structured.get("content", ""))]
+    else:
+        texts = [block["text"] for block in blocks if "text" in block]
+    return {
+        "tools": [
+            {"name": tool["name"], "description": tool.get("description", "")}
+            for tool in tools[:ROWS]
+        ],
+        "said": clip("\n".join(map(str, texts))),
+        **rest(result, "tools", "content", "contents"),
+    }
+
+
 def rest(result: Mapping[str, Any], *shown_already: str) -> dict[str, Any]:
     """The command's output on its own, and what else the result holds."""
     others = {name: value for name, value in result.items() if name not in shown_already}
@@ -124,4 +143,5 @@ GENERIC = "console/results/generic.html"
 READERS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     "validation": ("console/results/findings.html", findings),
     "test": ("console/results/cases.html", cases),
+    "mcp": ("console/results/operation.html", operation),
 }

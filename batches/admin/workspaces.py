@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -17,7 +17,8 @@ from batches.admin import markup
 from batches.admin.base import ModelForm, RecordedAdmin, actor_of
 from batches.admin.skin import Textarea, TextInput
 from batches.audit import Actor
-from batches.models import Workspace
+from batches.models import Worker, Workspace
+from batches.places import can_open
 from batches.submission import InvalidSubmission
 
 
@@ -125,7 +126,6 @@ class WorkspaceAdmin(RecordedAdmin):
     list_display = ("name", "folder", "group_names", "created")
     search_fields = ("name", "path")
     sortable_by = ()
-    actions = None
     filter_horizontal = ("groups",)
     fields = ("name", "path", "virtualenv", "extra_path", "variables", "groups")
     looked_at = (
@@ -139,6 +139,26 @@ class WorkspaceAdmin(RecordedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return Workspace.objects.visible_to(request.user).prefetch_related("groups")
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        if not self.has_change_permission(request):
+            return {}
+        return {"check": (WorkspaceAdmin.check_selected, "check", "Check the folder")}
+
+    def check_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Say of each whether this machine, and which workers, can open it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        workers = list(Worker.objects.live())
+        for workspace in queryset[: self.list_per_page]:
+            able = sum(str(workspace.pk) in worker.workspaces for worker in workers)
+            here = "can" if can_open(workspace) else "cannot"
+            said = (
+                f"{workspace.name}: the web server's machine {here} open {workspace.path}; "
+                f"{able} of {len(workers)} live workers can."
+            )
+            level = messages.SUCCESS if able or (here == "can" and not workers) else messages.ERROR
+            self.message_user(request, said, level)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):

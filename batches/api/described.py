@@ -11,6 +11,7 @@ from rest_framework import serializers
 from batches.api import keys
 from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
 from batches.api.fleet import QueueAnswer, WorkspaceAnswer
+from batches.api.servers import CheckAnswer, ServerAnswer
 from batches.api.stats import WorkerAnswer
 from batches.states import Failure, TaskState
 
@@ -179,6 +180,14 @@ CALLS: dict[str, Call] = {
     "Workspaces.destroy": Call(
         "Remove a workspace; its folder stays", None, 204, problems={409: "Batches still name it."}
     ),
+    "McpServers.list": Call("MCP servers by name", ServerAnswer, many=True),
+    "McpServers.create": Call("Add an MCP server", ServerAnswer, 201, tells=LOCATION),
+    "McpServers.retrieve": Call("One MCP server", ServerAnswer),
+    "McpServers.partial_update": Call("Change an MCP server", ServerAnswer),
+    "McpServers.destroy": Call(
+        "Remove an MCP server; operations that still wait for it are rejected", None, 204
+    ),
+    "McpServers.check": Call("Can an MCP server be reached? Seconds, not minutes", CheckAnswer),
 }  # fmt: skip
 """View and action (of a plain view: method) → the call."""
 
@@ -202,6 +211,14 @@ FIELDS: dict[str, str] = {
     "checks": "The built-in checks to run; by default all.",
     "check_command": "A command that takes the place of the checks.",
     "test_command": "The command that runs a module.",
+    "type": "What is done: by default a tool is called. `read`, `write`, `list` and `command` are "
+    "the built-in server's.",
+    "server": "Name of an MCP server; `filesystem` is the built-in one.",
+    "tool": "One of the server's tools.",
+    "arguments": "The tool's arguments by name.",
+    "uri": "Of a resource of the server.",
+    "content": "The text to write.",
+    "command": "A command that the console allows, run in the workspace.",
 }
 """Field of a submission or of one of its items → what it means."""
 

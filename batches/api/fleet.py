@@ -132,16 +132,21 @@ class GroupNames(Listing):
         return [group.name for group in instance.groups.all()]
 
 
+def groups_named(names: list[str]) -> list[Group]:
+    """The groups of these names; refuses what is not one."""
+    found = {group.name: group for group in Group.objects.filter(name__in=names)}
+    if unknown := [name for name in names if name not in found]:
+        raise serializers.ValidationError(f"There is no group {', '.join(unknown)}.")
+    return list(found.values())
+
+
 class WorkspaceChange(StrictSerializer):
     path = Text(max_length=1000, required=False)
     environment = EnvironmentFields(required=False)
     groups = GroupNames(max_length=100, required=False)
 
     def validate_groups(self, names: list[str]) -> list[Group]:
-        found = {group.name: group for group in Group.objects.filter(name__in=names)}
-        if unknown := [name for name in names if name not in found]:
-            raise serializers.ValidationError(f"There is no group {', '.join(unknown)}.")
-        return list(found.values())
+        return groups_named(names)
 
 
 class NewWorkspace(WorkspaceChange):

@@ -15,6 +15,7 @@ from batches.api.answers import BatchAnswer, TaskAnswer
 from batches.api.batches import Submissions
 from batches.api.described import EXAMPLE_OPTIONS, ResultLine, example_answer
 from batches.api.fleet import WorkspaceAnswer
+from batches.api.servers import ServerAnswer
 from batches.states import BatchStatus, TaskState
 
 Schema = dict[str, Any]
@@ -77,6 +78,8 @@ _PROGRESS: Schema = {
     },
     "required": ["counts", "percentage", "rate", "seconds_left"],
 }
+_TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
+_TEXT_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 _ADDRESS = {"type": "string", "format": "uri"}
 
 SPECIAL: dict[tuple[type, str], Schema] = {
@@ -91,7 +94,12 @@ SPECIAL: dict[tuple[type, str], Schema] = {
     },
     (TaskAnswer, "result"): {},
     (ResultLine, "result"): {},
-    (WorkspaceAnswer, "groups"): {"type": "array", "items": {"type": "string"}},
+    (WorkspaceAnswer, "groups"): _TEXTS,
+    (ServerAnswer, "groups"): _TEXTS,
+    (ServerAnswer, "command"): _TEXTS,
+    (ServerAnswer, "folders"): _TEXTS,
+    (ServerAnswer, "tools"): {"type": ["array", "null"], "items": {"type": "string"}},
+    (ServerAnswer, "secrets"): _TEXT_BY_NAME,
 }
 """Serializer and field → the schema, where the field's class does not say it."""
 

@@ -12,6 +12,7 @@ from batches.api.fleet import Queues, Workspaces
 from batches.api.health import Live, Ready
 from batches.api.metrics import Metrics
 from batches.api.nothing import NothingHere
+from batches.api.servers import McpServers
 from batches.api.stats import Stats
 from batches.api.tasks import Tasks
 
@@ -20,6 +21,7 @@ router.trailing_slash = "/?"
 router.register("batch/tasks", Tasks, "task")
 router.register("batch/queues", Queues, "queue")
 router.register("batch/workspaces", Workspaces, "workspace")
+router.register("batch/mcp-servers", McpServers, "mcp-server")
 router.register("batch", Batches, "batch")
 
 urlpatterns: list[URLPattern | URLResolver] = [

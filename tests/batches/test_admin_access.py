@@ -15,7 +15,7 @@ from batches.models import Attempt, Batch, Resource, Task, Worker, Workspace
 # What a page shows does not depend on the database.
 pytestmark = pytest.mark.sqlite_only
 
-LISTS = ["batch", "task", "queue", "worker", "workspace", "resource"]
+LISTS = ["batch", "task", "queue", "worker", "workspace", "mcpserver", "resource"]
 POLICY = "Content-Security-Policy"
 
 

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.urls import get_resolver
 
 from batches.api.urls import urlpatterns
-from batches.models import Artefact, Batch, Queue, Task, Workspace
+from batches.models import Artefact, Batch, McpServer, Queue, Task, Workspace
 from batches.states import AttemptOutcome
 
 # Who may do what does not depend on the database.
@@ -53,6 +53,12 @@ CALLS = {
     ("GET", "/batch/workspaces/red"): (401, 403, 200, 200, 404, 200),
     ("PATCH", "/batch/workspaces/red"): (401, 403, 403, 403, 403, 200),
     ("DELETE", "/batch/workspaces/empty"): (401, 403, 403, 403, 403, 204),
+    ("GET", "/batch/mcp-servers"): (401, 403, 200, 200, 200, 200),
+    ("POST", "/batch/mcp-servers"): (401, 403, 403, 403, 403, 201),
+    ("GET", "/batch/mcp-servers/reds"): (401, 403, 200, 200, 404, 200),
+    ("PATCH", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 200),
+    ("DELETE", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 204),
+    ("POST", "/batch/mcp-servers/reds/check"): (401, 403, 403, 403, 403, 200),
     ("GET", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
     ("POST", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
 }
@@ -62,7 +68,10 @@ BODIES = {
     ("PATCH", "/batch/tasks/{task}"): {"priority": 1},
     ("PATCH", "/batch/queues/tests"): {"paused": True},
     ("PATCH", "/batch/workspaces/red"): {"environment": {}},
+    ("POST", "/batch/mcp-servers"): {"name": "fresh", "command": ["server"]},
+    ("PATCH", "/batch/mcp-servers/reds"): {"timeout": 5},
 }
+CREATED_AT = {"/batch/noop", "/batch/workspaces", "/batch/mcp-servers"}
 PEOPLE = ("anonymous", "nobody", "viewer", "operator", "stranger", "admin")
 
 
@@ -70,6 +79,8 @@ PEOPLE = ("anonymous", "nobody", "viewer", "operator", "stranger", "admin")
 def places(make_user, make_batch, make_workspace, red, finish):
     """What the addresses stand for: work of somebody else in the workspace ``red``."""
     make_workspace("empty", "red team")
+    server = McpServer.objects.create(name="reds", transport="stdio", command=["/nonesuch"])
+    server.groups.set(red.groups.all())
     owner = make_user("owner", "operator", "red team")
     batch = make_batch(owner, 3, workspace="red", max_attempts=1)
     [lease] = finish(AttemptOutcome.ERROR)
@@ -139,12 +150,13 @@ def test_an_owner_sees_a_batch_in_no_workspace(client_of, stranger, viewer, make
 def test_the_refused_changed_nothing(client_of, places, viewer, stranger, nobody):
     def rows():
         return [
-            list(model.objects.order_by("pk").values()) for model in (Batch, Task, Queue, Workspace)
+            list(model.objects.order_by("pk").values())
+            for model in (Batch, Task, Queue, Workspace, McpServer)
         ]
 
     before = rows()
     for method, address in CALLS:
-        if method in {"GET", "OPTIONS"} or address in {"/batch/noop", "/batch/workspaces"}:
+        if method in {"GET", "OPTIONS"} or address in CREATED_AT:
             continue
         for user in (viewer, nobody, stranger, None):
             response = client_of(user).generic_json(method, address.format(**places), {})

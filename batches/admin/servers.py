@@ -1,0 +1,185 @@
+"""MCP servers: registered, changed and removed through ``operations``, and checked on demand."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from batches import operations
+from batches.admin import markup
+from batches.admin.base import ModelForm, RecordedAdmin, actor_of
+from batches.admin.skin import Textarea, TextInput
+from batches.admin.workspaces import lines_of
+from batches.audit import Actor
+from batches.models import McpServer
+from batches.submission import InvalidSubmission
+from batches.supervision.checking import check
+
+PAIRS = ("variables", "headers", "secrets")
+LISTS = ("folders", "tools")
+
+
+def area(label: str, hint: str, rows: int = 3) -> Any:
+    return forms.CharField(
+        required=False, label=label, widget=Textarea(attrs={"rows": rows}), help_text=hint
+    )
+
+
+class ServerForm(ModelForm):
+    """Lists and maps as lines of text. The last step of validation stores the server: what
+    ``operations`` says is wrong belongs beside the fields."""
+
+    by: ClassVar[Actor]
+    """Who saves it: each request has a form class of its own."""
+
+    command = forms.CharField(
+        required=False,
+        widget=TextInput,
+        help_text="Starts a server that is spoken to over standard input and output, in the "
+        "sandbox. {workspace} stands for the task's folder.",
+    )
+    variables = area("Variables", "NAME=value, one a line: the environment of that command.")
+    headers = area("Headers", "NAME=value, one a line: sent with requests to the address.")
+    secrets = area(
+        "Secrets",
+        "NAME=env:OTHER or NAME=file:/path, one a line: a variable or header whose value only the "
+        "workers know.",
+    )
+    folders = area("Folders", "One a line: what that command may read besides the workspace.")
+    tools = area("Tools", "One a line: those that tasks may call. Empty: all of them.")
+
+    class Meta:
+        model = McpServer
+        fields = ("name", "url", "network", "timeout", "connect_timeout", "enabled", "groups")
+        help_texts = {
+            "name": "Small letters, digits, dots, dashes and underscores. It cannot be changed.",
+            "url": "Address of a server over streamable HTTP, in place of a command.",
+            "network": "May the command use the network?",
+            "timeout": "Seconds for one call.",
+            "connect_timeout": "Seconds until it must answer for the first time.",
+            "groups": "Members may use it, besides admins.",
+        }
+        labels = {"url": "Address"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        server = self.instance
+        self.initial = {**self.initial, "command": shlex.join(server.command)}
+        for field in PAIRS:
+            pairs = getattr(server, field).items()
+            self.initial[field] = "\n".join(f"{name}={value}" for name, value in pairs)
+        for field in LISTS:
+            self.initial[field] = "\n".join(getattr(server, field) or ())
+
+    def full_clean(self) -> None:
+        super().full_clean()
+        if self.is_bound and not self.errors:
+            try:
+                self.instance = self.stored()
+            except InvalidSubmission as refusal:
+                for error in refusal.errors:
+                    name = error.field if error.field in self.fields else None
+                    self.add_error(name, error.message)
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        for field in PAIRS:
+            pairs = [line.partition("=") for line in lines_of(data.get(field, ""))]
+            if wrong := [name for name, equals, _ in pairs if not (name and equals)]:
+                self.add_error(
+                    field, ValidationError(f"{wrong[0]!r} is not of the form NAME=value.")
+                )
+            data[field] = {name: value for name, _, value in pairs}
+        for field in LISTS:
+            data[field] = lines_of(data.get(field, ""))
+        data["tools"] = data["tools"] or None
+        return data
+
+    def stored(self) -> McpServer:
+        """The server as ``operations`` stored it."""
+        wanted = {name: value for name, value in self.cleaned_data.items() if name != "name"}
+        wanted["groups"] = list(wanted["groups"])
+        if self.instance._state.adding:  # noqa: SLF001
+            return operations.add_mcp_server(self.cleaned_data["name"], **wanted, by=self.by)
+        stored = McpServer.objects.get(pk=self.instance.pk)
+        changed = {name: wanted[name] for name in self.changed_data if name in wanted}
+        operations.change_mcp_server(stored, **changed, by=self.by)
+        return stored
+
+
+@admin.register(McpServer)
+class McpServerAdmin(RecordedAdmin):
+    form = ServerForm
+    list_display = ("name", "reached_by", "allowed_tools", "enabled", "group_names")
+    search_fields = ("name", "url")
+    sortable_by = ()
+    filter_horizontal = ("groups",)
+    fields = (
+        "name", "command", "url", "variables", "headers", "secrets", "folders", "network", "tools",
+        "timeout", "connect_timeout", "enabled", "groups",
+    )  # fmt: skip
+    looked_at = ("name", "reached_by", "allowed_tools", "enabled", "group_names")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return McpServer.objects.visible_to(request.user).prefetch_related("groups")
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        if not self.has_change_permission(request):
+            return {}
+        return {"check": (McpServerAdmin.check_selected, "check", "Check that it answers")}
+
+    def check_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Open a session with each, one after the other."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        for server in queryset[: self.list_per_page]:
+            checked = check(server)
+            if checked.ok:
+                said = f"{server.name} answers, after {checked.seconds:.1f} s."
+                self.message_user(request, said, messages.SUCCESS)
+            else:
+                said = f"{server.name} cannot be reached: {checked.reason}"
+                self.message_user(request, said, messages.ERROR)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is not None and not self.has_change_permission(request, obj):
+            return self.looked_at
+        return self.fields
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ()
+        return ("name",) if self.has_change_permission(request, obj) else self.looked_at
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, *args, **kwargs)
+        form.by = actor_of(request)
+        return form
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Nothing: the form has stored it."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
+        """Nothing: the form has stored the groups too."""
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        operations.remove_mcp_server(obj, by=actor_of(request))
+
+    @admin.display(description="Reached by")
+    def reached_by(self, server: McpServer) -> SafeString:
+        return markup.clipped(server.url or shlex.join(server.command))
+
+    @admin.display(description="Tools")
+    def allowed_tools(self, server: McpServer) -> str:
+        return "all" if server.tools is None else ", ".join(server.tools)
+
+    @admin.display(description="Groups")
+    def group_names(self, server: McpServer) -> str:
+        return ", ".join(group.name for group in server.groups.all()) or markup.NOTHING
