@@ -58,6 +58,8 @@ class ObservedAdmin(ConsoleAdmin):
 
     page_template = ""
     """A page of its own instead of the form; empty where the list says everything."""
+    live_template = ""
+    """The parts of it that change while ``live`` of its context is true."""
     sortable_by = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -102,6 +104,10 @@ class ObservedAdmin(ConsoleAdmin):
             raise Http404
         row = self.visible_or_404(request, unquote(object_id))
         context = {"title": name_of(row), **self.page_context(request, row)}
+        if self.live_template and "live" in request.GET:
+            answer = TemplateResponse(request, self.live_template, context)
+            answer["X-Live"] = "on" if context["live"] else "off"
+            return answer
         return self.render(request, self.page_template, context)
 
     def render(

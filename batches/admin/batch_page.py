@@ -26,6 +26,7 @@ def context(batch: Any, user: Any) -> dict[str, Any]:
     now = progress(batch, states, timezone.now())
     return {
         "batch": batch,
+        "live": batch.finished_at is None,
         "badges": markup.batch_badges(batch),
         "history": reverse("admin:batches_batch_history", args=[batch.pk]),
         "progress": now,

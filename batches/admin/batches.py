@@ -101,6 +101,7 @@ class BatchAdmin(ActedOnAdmin):
     search_help_text = "Part of a name, or an id"
     change_list_template = "console/change_list.html"
     page_template = "console/batch.html"
+    live_template = "console/batch_live.html"
     verbs = VERBS
     operate_permission = "batches.change_batch"
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from batches.admin import markup, results
 from batches.models import Attempt, Dependency, LogLine, Task
-from batches.states import AttemptOutcome, TaskState
+from batches.states import FINISHED, AttemptOutcome, TaskState
 
 LOG_BEFORE = "log_before"
 """Query parameter: the id that the shown log lines come before."""
@@ -23,6 +23,7 @@ def context(task: Task, log_before: str | None) -> dict[str, Any]:
     """What ``console/task.html`` shows of a task with its batch, workspace and owner."""
     return {
         "task": task,
+        "live": task.state not in FINISHED,
         "path": path_of(task),
         "badges": markup.task_badges(task),
         "failure": markup.badge(task.failure, task.get_failure_display()) if task.failure else "",

@@ -81,6 +81,7 @@ class TaskAdmin(ActedOnAdmin):
     search_help_text = "Beginning of an id, or a UUID"
     change_list_template = "console/change_list.html"
     page_template = "console/task.html"
+    live_template = "console/task_live.html"
     verbs = VERBS
     operate_permission = "batches.change_task"
 

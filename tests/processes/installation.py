@@ -84,11 +84,11 @@ class Installation:
             check=False,
         )
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         self.starts += 1
         with self.log.open("wb") as log:
             self.up = subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--port", str(self.port)],
+                [sys.executable, "manage.py", "up", "--port", str(self.port), *arguments],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=log,

@@ -55,13 +55,20 @@ def installation(tmp_path: Path, database_url: str) -> Iterator[Installation]:
 
 @pytest.mark.long
 def test_the_first_start_gives_credentials_that_outlive_a_kill(installation):
-    installation.start()
+    installation.start("--demo")
     first = installation.said
     (curl,) = re.findall(r"^ +(curl .*)$", first, re.MULTILINE)
     header, url = shlex.split(curl)[2:]
     token = header.split()[-1]
     assert url == f"http://127.0.0.1:{installation.port}/batch/stats"
     assert "totals" in installation.get(token, "/batch/stats")
+    installation.until_said("Demo: 5 tasks of mcp")
+    demo = installation.get(token, "/batch?label=demo")["results"]
+    assert {batch["kind"]: batch["total"] for batch in demo} == {
+        "validation": 5,
+        "test": 3,
+        "mcp": 5,
+    }
     # The web server and its two processes, the worker and its two slots.
     until(lambda: len(descendants(installation.up.pid)) == 6)
     children = descendants(installation.up.pid)

@@ -16,13 +16,16 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import DatabaseError, connection
+from django.urls import reverse
 from django.utils.module_loading import import_string
 
-from batches.management import installation
+from batches.management import installation, sampling
 from batches.management.arguments import whole_number
+from batches.management.asking import asker
 from batches.management.base import ConsoleCommand
 from batches.management.processes import Program, Supervisor
+from batches.submission import InvalidSubmission
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +53,19 @@ class Command(ConsoleCommand):
             help="tasks that run at once; from 2 on, one is kept for kinds other than agent",
         )
 
+        parser.add_argument(
+            "--demo",
+            action="store_true",
+            help="then submit a small batch of each kind on a sample project, as `demo` does",
+        )
+
     def handle(self, *_args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]
         try:
             with installation.only_one(settings.DATA_DIR), listen(host, port) as listener:
                 self.prepare(address(host, port))
                 self.warn(host)
-                self.serve(listener, host, options["slots"])
+                self.serve(listener, host, options["slots"], demo=options["demo"])
         except installation.AlreadyRunning as other:
             raise CommandError(
                 f"Another `up` ({other}) runs on {settings.DATA_DIR}. Stop it first, or choose "
@@ -106,16 +115,33 @@ class Command(ConsoleCommand):
                 f"{', '.join(settings.ALLOWED_HOSTS)}."
             )
 
-    def serve(self, listener: socket.socket, host: str, slots: int) -> None:
+    def serve(self, listener: socket.socket, host: str, slots: int, *, demo: bool) -> None:
         port = listener.getsockname()[1]
         url = address(host, port)
         Supervisor(
             programs=[web(listener), worker(slots)],
             say=self.shout,
             ready=lambda: answers(listener),
-            when_ready=lambda: self.say(f"The console is ready: {url}/admin/ (Ctrl-C stops it)"),
+            when_ready=lambda: self.ready(url, demo=demo),
         ).run()
         self.say("Stopped.")
+
+    def ready(self, url: str, *, demo: bool) -> None:
+        self.say(f"The console is ready: {url}/admin/ (Ctrl-C stops it)")
+        if demo:
+            self.demonstrate(url)
+
+    def demonstrate(self, url: str) -> None:
+        try:
+            batches = sampling.submit(asker(None))
+        except (CommandError, DatabaseError, InvalidSubmission, sampling.DemoTaken) as refused:
+            # The console is there all the same.
+            self.shout(f"There is no demo: {refused}")
+            return
+        for batch in batches:
+            page = reverse("admin:batches_batch_change", args=[batch.pk])
+            self.say(f"Demo: {batch.total} tasks of {batch.kind}: {url}{page}")
+        connection.close()
 
     def say(self, text: str) -> None:
         self.stdout.write(text)
