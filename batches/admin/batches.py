@@ -6,19 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
+from django.urls import reverse
+from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_http_methods
 
 from batches import operations
 from batches.admin import batch_page, markup
+from batches.admin.base import actor_of
 from batches.admin.filters import KindFilter, QueueFilter, StatusFilter
 from batches.admin.keyset import KeysetChangeList
+from batches.admin.submitting import SubmitForm
 from batches.admin.verbs import ActedOnAdmin, Verb
 from batches.models import Batch
 from batches.progress import shown_status
 from batches.states import BatchState, TaskState
+from batches.submission import FieldError, InvalidSubmission
 
 
 def is_open(batch: Batch) -> bool:
@@ -104,6 +112,37 @@ class BatchAdmin(ActedOnAdmin):
     live_template = "console/batch_live.html"
     verbs = VERBS
     operate_permission = "batches.change_batch"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("batches.add_batch"))
+
+    @method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The form that submits a batch: all that is wrong is shown before anything is stored."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        by = actor_of(request)
+        form = SubmitForm(by.user, request.POST or None, request.FILES or None)
+        errors: list[FieldError] = []
+        if form.is_valid():
+            try:
+                with form.wanted() as wanted:
+                    batch = operations.submit(by.user, wanted, by=by)
+            except InvalidSubmission as refused:
+                errors = refused.errors
+            else:
+                told = f"Submitted with {batch.total:,} task{pluralize(batch.total)}: {batch}."
+                self.message_user(request, told, messages.SUCCESS)
+                return HttpResponseRedirect(reverse("admin:batches_batch_change", args=[batch.pk]))
+        context = {
+            "title": "Submit a batch",
+            "form": form,
+            "errors": errors,
+            "uploaded": bool(request.FILES),
+        }
+        return self.render(request, "console/submit.html", context)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return BatchList

@@ -191,8 +191,8 @@ def test_only_allowed_tools_are_shown_and_called(console: Console, npm_servers: 
     assert "does not allow the tool 'read_text_file'" in refused.reason
 
 
-def servers_of(script: str) -> list[int]:
-    """Processes that run this script in the sandbox, whatever their parents are."""
+def servers_on(root: Path) -> list[int]:
+    """Processes of the server that was started for this folder, whatever their parents are."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -200,7 +200,7 @@ def servers_of(script: str) -> list[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[0].endswith(b"node") and script.encode() in words:
+            if words[0].endswith(b"node") and str(root).encode() in words:
                 found.append(int(entry.name))
     return found
 
@@ -208,14 +208,12 @@ def servers_of(script: str) -> list[int]:
 def test_a_session_is_used_again_and_opened_anew_when_its_server_died(
     console: Console, npm_servers: NpmServers, root: Path
 ) -> None:
-    script = npm_servers.script("filesystem")
-    others = set(servers_of(script))
     console.servers["fs"] = npm_servers.filesystem(timeout=30)
 
     def ask() -> int:
         asked = console.do(server="fs", tool="list_allowed_directories")
         assert str(root) in text_of(asked)
-        (pid,) = set(servers_of(script)) - others
+        (pid,) = servers_on(root)
         return pid
 
     first = ask()

@@ -17,7 +17,7 @@ from tests.real_project import RealProject, real_project
 __all__ = ["real_project"]
 
 # What the processors answer does not depend on the database.
-pytestmark = [pytest.mark.timeout(90), pytest.mark.long, pytest.mark.either]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.long, pytest.mark.either]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_every_file_has_the_findings_of_ruff_by_hand(
     assert any(expected.values())
     targets = ({"path": path} for path in real_project.files)
     batch = submit("validation", *targets, workspace=workspace, options={"checks": ["lint"]})
-    tasks = by_path(done(batch, within=80))
+    tasks = by_path(done(batch, within=160))
     assert tasks.keys() == set(real_project.files)
     for path, task in tasks.items():
         found = []
@@ -72,7 +72,7 @@ def test_every_module_has_the_counts_of_pytest_by_hand(
     assert total["skipped"] > 10
     assert total["failed"] > 2
     modules = ({"path": path} for path in real_project.test_modules)
-    tasks = by_path(done(submit("test", *modules, workspace=workspace), within=80))
+    tasks = by_path(done(submit("test", *modules, workspace=workspace), within=160))
     assert tasks.keys() == expected.keys()
     for path, task in tasks.items():
         counts = Counter(task.result["counts"])

@@ -11,22 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
-from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.exceptions import ParseError
 
 from agents.contract import JSON
-from batches import operations, registry
-from batches.api.lines import Lines, lined_submission, naming_lines
+from batches import operations
 from batches.api.parsing import ObjectParser
-from batches.api.problems import field_errors
-from batches.api.submissions import SERIALIZERS, AnySubmission, submission
+from batches.api.reading import BY_LINES, understood, understood_by_lines
 from batches.management.asking import asker, facts
 from batches.management.base import ConsoleCommand
 from batches.management.following import failures, follow
-from batches.registry import Kind
 from batches.states import BatchStatus
-from batches.submission import FieldError, InvalidSubmission, Submission
-
-BY_LINES = frozenset({".jsonl", ".ndjson"})
+from batches.submission import Submission
 
 
 class Command(ConsoleCommand):
@@ -79,11 +74,7 @@ def asked(file: str, kind_name: str | None) -> Iterator[Submission]:
             stream = stack.enter_context(Path(file).open("rb", buffering=0))
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
-        lines = Lines(stream)
-        options = lines.first()
-        kind = kind_of(options, kind_name)
-        with naming_lines(kind.items):
-            yield lined_submission(kind, options, lines)
+        yield stack.enter_context(understood_by_lines(stream, kind_name))
 
 
 def read(file: str) -> JSON:
@@ -97,32 +88,3 @@ def read(file: str) -> JSON:
         raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
     except ParseError as error:
         raise CommandError(f"{file}: {error.detail}") from error
-
-
-def understood(body: JSON, kind_name: str | None) -> Submission:
-    """What the body asks for.
-
-    Raises:
-        InvalidSubmission: names every wrong field.
-    """
-    kind = kind_of(body, kind_name)
-    serializer = SERIALIZERS.get(kind.name, AnySubmission)(data=body)
-    try:
-        serializer.is_valid(raise_exception=True)
-    except ValidationError as refused:
-        raise InvalidSubmission(list(field_errors(refused.detail))) from refused
-    return submission(kind.name, kind.items, serializer.validated_data)
-
-
-def kind_of(body: JSON, kind_name: str | None) -> Kind:
-    """The kind that the body names, which is taken out of it, or the command line.
-
-    Raises:
-        InvalidSubmission: there is none, or another one.
-    """
-    name = body.pop("kind", kind_name)
-    known = registry.kinds()
-    if not isinstance(name, str) or name not in known or kind_name not in {None, name}:
-        words = f"Say one of {', '.join(sorted(known))}, here or with --kind."
-        raise InvalidSubmission([FieldError("kind", words)])
-    return known[name]
