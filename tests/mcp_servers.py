@@ -117,6 +117,20 @@ def installed() -> NpmServers:
     return NpmServers(folder)
 
 
+def servers_on(root: Path) -> list[int]:
+    """Processes of the server that was started for this folder, whatever their parents are."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"node") and str(root).encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
 @pytest.fixture(scope="session")
 def npm_servers() -> NpmServers:
     return installed()

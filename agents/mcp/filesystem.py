@@ -62,9 +62,8 @@ class Files:
     def write_file(self, path: str, content: str) -> dict[str, Any]:
         """Write a text file, in place of what was there; missing folders are made."""
         relative = Path(checked_spelling(path))
-        if set(relative.parts) & PROTECTED:
-            raise ToolError(f"{path} is not written: it belongs to git or to the console")
         folder = self._folder_for(relative)
+        self._refuse_protected(folder / relative.name, path)
         file = folder / relative.name
         if file.is_symlink() or file.is_dir():
             raise ToolError(f"{path} is a {'link' if file.is_symlink() else 'folder'}, not a file")
@@ -116,6 +115,11 @@ class Files:
             text = output.read().decode("utf-8", errors="replace")
         return {"command": command, "exit_code": ended.returncode, "output": text, "bytes": size}
 
+    def _refuse_protected(self, real: Path, path: str) -> None:
+        """``real`` is where the path leads by now: a link must not be a way around."""
+        if set(real.relative_to(self._root.resolve()).parts) & PROTECTED:
+            raise ToolError(f"{path} is not written: it belongs to git or to the console")
+
     def _found(self, path: str) -> Path:
         return contained(self._root, checked_spelling(path))
 
@@ -124,6 +128,7 @@ class Files:
         folder = self._root.resolve()
         for part in relative.parent.parts:
             folder = folder / part
+            self._refuse_protected(folder, str(relative))
             try:
                 folder.mkdir(exist_ok=True)
             except FileExistsError:

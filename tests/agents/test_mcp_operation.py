@@ -27,7 +27,7 @@ from agents.contract import (
 from agents.processors.mcp_operation import OperationProcessor
 from agents.sandbox import Held
 from tests.agents.conftest import RecordingContext
-from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers
+from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers, servers_on
 
 __all__ = ["npm_servers"]
 
@@ -122,6 +122,7 @@ def test_a_command_is_answered_by_its_exit_code_and_is_an_effect(console: Consol
         ({"type": "read", "path": "out/secret"}, "does not exist in the workspace"),
         ({"type": "write", "path": "out/secret", "content": ""}, "out is not a folder of the"),
         ({"type": "write", "path": ".git/hooks/pre-commit", "content": ""}, "is not written"),
+        ({"type": "write", "path": "to-git/hooks/x", "content": ""}, "is not written"),
         ({"type": "write", "path": "link", "content": ""}, "link is a link"),
         ({"type": "list", "path": "a.txt"}, "a.txt is not a folder"),
     ],
@@ -134,10 +135,13 @@ def test_the_built_in_server_stays_in_the_workspace(
     (outside / "secret").write_text("secret")
     (root / "out").symlink_to(outside)
     (root / "link").symlink_to("a.txt")
+    (root / ".git" / "hooks").mkdir(parents=True)
+    (root / "to-git").symlink_to(".git")
     outcome = console.do(**payload)
     assert isinstance(outcome, Rejected)
     assert words in outcome.reason
     assert (outside / "secret").read_text() == "secret"
+    assert list((root / ".git" / "hooks").iterdir()) == []
 
 
 def test_the_built_in_server_wants_a_workspace(console: Console) -> None:
@@ -189,20 +193,6 @@ def test_only_allowed_tools_are_shown_and_called(console: Console, npm_servers: 
     refused = console.do(server="fs", tool="read_text_file", arguments={"path": "a.txt"})
     assert isinstance(refused, Rejected)
     assert "does not allow the tool 'read_text_file'" in refused.reason
-
-
-def servers_on(root: Path) -> list[int]:
-    """Processes of the server that was started for this folder, whatever their parents are."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[0].endswith(b"node") and str(root).encode() in words:
-                found.append(int(entry.name))
-    return found
 
 
 def test_a_session_is_used_again_and_opened_anew_when_its_server_died(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import threading
 from collections import Counter
@@ -14,7 +16,7 @@ from django.contrib.auth.models import User
 from batches import operations
 from batches.models import Batch, McpServer, Task
 from batches.states import TaskState
-from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers
+from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers, servers_on
 from tests.processes.fleet import Fleet, done, submit, task_of, until
 
 __all__ = ["npm_servers"]
@@ -110,6 +112,18 @@ def test_what_changes_about_a_server_reaches_the_slots(
     until(lambda: task_of(third).waiting_for == f"mcp:{files}", what="it waits for the secret")
     operations.change_mcp_server(server, secrets={})
     assert task_of(done(third)).state == TaskState.SUCCEEDED
+
+
+def test_no_server_outlives_the_slot_that_started_it(
+    workspace: str, folder: Path, files: str, standing: Fleet
+) -> None:
+    done(submit("mcp", {"server": files, "tool": "list_allowed_directories"}, workspace=workspace))
+    assert len(servers_on(folder)) == 1
+    (worker,) = standing.workers
+    for pid in worker.slots():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not servers_on(folder), what="the server is gone")
+    until(lambda: len(worker.slots()) == 2, what="the slots are there again")
 
 
 def test_the_short_forms_need_no_server(workspace: str, folder: Path) -> None:
