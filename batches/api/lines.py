@@ -33,6 +33,10 @@ class Lines:
     def __init__(self, stream: io.RawIOBase) -> None:
         self._reader = io.BufferedReader(stream, BLOCK)
 
+    def leave(self) -> None:
+        """Let go of the stream, which stays open: it is the caller's."""
+        self._reader.detach()
+
     def first(self) -> JSON:
         """The object on the first line, to be read before the others.
 

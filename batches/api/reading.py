@@ -48,10 +48,13 @@ def understood_by_lines(
         InvalidSubmission: from the block too, where a line turns out to be wrong.
     """
     lines = Lines(stream)
-    options = lines.first()
-    kind = kind_of(options, kind_name)
-    with naming_lines(kind.items):
-        yield lined_submission(kind, {**options, **(more or {})}, lines)
+    try:
+        options = lines.first()
+        kind = kind_of(options, kind_name)
+        with naming_lines(kind.items):
+            yield lined_submission(kind, {**options, **(more or {})}, lines)
+    finally:
+        lines.leave()
 
 
 def kind_of(body: dict[str, Any], kind_name: str | None) -> Kind:
