@@ -8,7 +8,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = frozenset(
     {
+        "tests/agents/test_mcp_operation.py",
         "tests/batches/test_claim_plans.py",
+        "tests/processes/test_mcp_batches.py",
         "tests/processes/test_outcomes.py",
         "tests/processes/test_real_batches.py",
         "tests/processes/test_up_running.py",

@@ -63,9 +63,16 @@ class Console:
 
 
 @pytest.fixture(scope="module")
-def processor() -> OperationProcessor:
-    """One for all: its sessions stay open between tests, as between the tasks of a slot."""
-    return OperationProcessor()
+def processor() -> Iterator[OperationProcessor]:
+    """One for all: its sessions stay open between tests, as between the tasks of a slot.
+
+    Closed afterwards: as root, the limit on processes counts those of every sandbox of a process.
+    """
+    made = OperationProcessor()
+    yield made
+    if made._operator:
+        for session in made._operator._sessions._open.values():
+            session.close()
 
 
 @pytest.fixture
