@@ -61,7 +61,8 @@ def change(server: McpServer, values: dict[str, Any]) -> None:
         InvalidSubmission: names each field that is wrong; nothing was stored.
     """
     _set(server, values)
-    server.save()
+    # Only what was given: somebody else may change another field at this moment.
+    server.save(update_fields=[*values, "transport"])
 
 
 def _set(server: McpServer, values: dict[str, Any]) -> None:
@@ -155,7 +156,7 @@ def _check_secrets(secrets: Any) -> None:
         where, _, what = reference.partition(":")
         if where == "env" and what in OURS:
             raise ValueError(f"{reference} is a secret of the console, which no server gets.")
-        if where == "file" and Path(what).is_relative_to(settings.DATA_DIR):
+        if where == "file" and _is_ours(what):
             raise ValueError(f"{reference} is the console's own, which no server gets.")
         if not ((where == "env" and what) or (where == "file" and what.startswith("/"))):
             raise ValueError(f"{reference!r} is neither env:NAME nor file:/PATH.")
@@ -166,6 +167,21 @@ def _check_folders(folders: Any) -> None:
         raise ValueError("Must be a list of absolute paths.")
     if any("\0" in folder for folder in folders):
         raise ValueError("A path holds a NUL character.")
+    for folder in folders:
+        if _is_ours(folder) or _really(settings.DATA_DIR).is_relative_to(_really(folder)):
+            raise ValueError(f"{folder} holds the console's own data, which no server sees.")
+
+
+def _is_ours(path: str) -> bool:
+    """Does it lead into the data directory, whatever links and ``..`` are on the way?"""
+    return _really(path).is_relative_to(_really(settings.DATA_DIR))
+
+
+def _really(path: str | Path) -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be followed: {error}.") from None
 
 
 def _check_tools(tools: Any) -> None:
@@ -224,7 +240,16 @@ def _resolved(reference: str) -> str:
             raise LookupError(f"the worker's environment has no {what}")
         return os.environ[what]
     try:
+        # Once more: a link may lead elsewhere by now.
+        if _is_ours(what):
+            raise LookupError(f"{what} is the console's own")
         with Path(what).open(encoding="utf-8") as file:
-            return file.read(LARGEST_SECRET).rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
+            text = file.read(LARGEST_SECRET + 1)
+    except (OSError, ValueError) as error:
         raise LookupError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
+    if len(text) > LARGEST_SECRET:
+        raise LookupError(f"{what} has more than {LARGEST_SECRET:,} characters")
+    secret = text.rstrip("\r\n")
+    if "\n" in secret or "\r" in secret or "\0" in secret:
+        raise LookupError(f"{what} has more than one line")
+    return secret

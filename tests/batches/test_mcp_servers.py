@@ -65,6 +65,46 @@ def test_the_console_s_own_files_are_no_secrets_of_a_server() -> None:
     assert "console's own" in wrong_fields(**STDIO, secrets={"A": own})["secrets"]
 
 
+def test_no_way_round_leads_to_the_console_s_own_files(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(settings.DATA_DIR)
+    for path in (f"/tmp/..{settings.DATA_DIR}", str(link)):
+        secret = wrong_fields(**STDIO, secrets={"A": f"file:{path}/secret_key"})
+        assert "console's own" in secret["secrets"], path
+        assert "console's own" in wrong_fields(**STDIO, folders=[path])["folders"], path
+    assert "console's own" in wrong_fields(**STDIO, folders=["/"])["folders"]
+
+
+def test_a_link_that_leads_elsewhere_by_now_is_not_followed(tmp_path: Path) -> None:
+    link = tmp_path / "key"
+    link.write_text("harmless")
+    operations.add_mcp_server("x", **STDIO, secrets={"A": f"file:{link}"})
+    link.unlink()
+    link.symlink_to(settings.DATA_DIR / "secret_key")
+    told = mcp_servers.processor_settings()["mcp_servers"]["x"]
+    assert "console's own" in told["problem"]
+    assert told["variables"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a\nX-Other: b\n", "more than one line"), ("x" * 70_000, "65,536")]
+)
+def test_a_file_that_is_no_secret_is_a_problem(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(text)
+    operations.add_mcp_server("x", **HTTP, secrets={"A": f"file:{file}"})
+    assert words in mcp_servers.processor_settings()["mcp_servers"]["x"]["problem"]
+
+
+def test_two_changes_of_different_fields_both_count() -> None:
+    operations.add_mcp_server("x", **STDIO)
+    one, other = McpServer.objects.get(), McpServer.objects.get()
+    operations.change_mcp_server(one, timeout=5)
+    operations.change_mcp_server(other, network=True)
+    kept = McpServer.objects.get()
+    assert (kept.timeout, kept.network) == (5, True)
+
+
 def test_a_name_is_taken_once() -> None:
     operations.add_mcp_server("x", **STDIO)
     with pytest.raises(InvalidSubmission, match="taken"):
