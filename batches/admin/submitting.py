@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib.auth.models import User
 from rest_framework.exceptions import ParseError
 
@@ -88,13 +87,6 @@ class SubmitForm(forms.Form):
         ):
             choice: Any = self.fields[field]
             choice.choices = [("", nothing), *((name, name) for name in names)]
-
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        if file is not None and file.size > most:
-            raise forms.ValidationError(f"It has more than {most:,} bytes.")
-        return file
 
     @contextmanager
     def wanted(self) -> Iterator[Submission]:

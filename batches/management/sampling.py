@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,8 +75,12 @@ def workspace(by: Actor) -> Workspace:
     """
     folder = (settings.DATA_DIR / NAME).resolve()
     if not folder.exists():
-        shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        _hand_over(folder)
+        # Whole or not at all: a copy that was interrupted must not be taken for the project.
+        with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=f"{NAME}-") as made:
+            copy = Path(made) / NAME
+            shutil.copytree(SAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            _hand_over(copy)
+            copy.rename(folder)
     row: Workspace | None = Workspace.objects.filter(name=NAME).first()
     if row is None:
         return operations.add_workspace(NAME, folder, by=by)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.test import Client
 
 from batches.models import Batch, Task
@@ -127,8 +128,26 @@ def test_what_is_wrong_in_a_file_is_shown_with_its_line(browser: Client, setting
     text = '{"kind": "validation"}\n{"path": "a"}\n{"path": "../b"}\n'
     assert wrong(browser, file=file(text))["targets[1].path"].startswith("Line 3: ")
     assert "not both" in wrong(browser, file=file(text), kind="validation", items="a")["items"]
-    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 20
-    assert "more than 20 bytes" in wrong(browser, file=file(text))["file"]
+
+
+def test_a_form_that_is_too_large_is_refused_before_its_file_is_written(
+    operator: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        TemporaryFileUploadHandler, "new_file", lambda *_arguments: written.append("a file")
+    )
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
+    # Django looks for its token in the form before anybody asks who sent it.
+    anybody = Client(enforce_csrf_checks=True)
+    anybody.cookies["csrftoken"] = "x" * 32
+    for browser in (log_in(operator), anybody):
+        file = SimpleUploadedFile("b.jsonl", b"x" * 30_000)
+        answer = browser.post(ADD, {"file": file})
+        assert answer.status_code in {400, 413}, answer.status_code
+    assert written == []
+    assert not Batch.objects.exists()
 
 
 def test_markup_in_an_item_is_shown_as_text(browser: Client) -> None:

@@ -143,6 +143,7 @@ def test_a_thousand_hostile_bodies_are_refused(client_of: Any, operator: Any, re
             assert problem["errors"], (why, body)
             if isinstance(body.get(field), list):
                 problem = post(address, lines(body, field), "application/x-ndjson", why)
+                assert problem["errors"], (why, body)
                 assert all("Line " in e["message"] or e["field"] == field
                            for e in problem["errors"]), (why, problem)  # fmt: skip
         for why, data in texts(field, good):
