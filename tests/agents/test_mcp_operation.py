@@ -283,6 +283,15 @@ def test_an_http_server_answers_and_refuses_with_its_own_words(
     assert "nonesuch" in nothing.reason
 
 
+def test_calls_over_http_share_a_connection(console: Console, http: HttpServer) -> None:
+    before = http.connections()
+    for _ in range(20):
+        done = console.do(server="every", tool="echo", arguments={"message": "hi"})
+        assert isinstance(done, Succeeded)
+    # One to listen on, one or two to ask over.
+    assert len(http.connections() - before) < 6
+
+
 def test_an_http_server_that_was_restarted_is_met_again(console: Console, http: HttpServer) -> None:
     def echo() -> Outcome:
         return console.do(server="every", tool="echo", arguments={"message": "hi"})
