@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any
-from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from batches.alike import Alike
 from batches.lanes import lane_of
 from batches.models import Batch, Dependency, Task
+from batches.models.batch import new_id
 from batches.queue import resources, sql, wishes
 from batches.queue.removal import delete_batch
 from batches.queue.wishes import Conflict
@@ -118,20 +119,21 @@ def _insert_tasks(
     batch: Batch, submission: Submission, plan: Plan, spool: IO[str], graph: Graph
 ) -> None:
     predecessors = {position for needed in graph.edges.values() for position in needed}
-    ids: dict[int, UUID] = {}
-    linked = predecessors | graph.edges.keys()
+    ids = {position: new_id() for position in predecessors | graph.edges.keys()}
+    tasks = Alike(_pattern(batch, submission, plan), *OWN_COLUMNS)
     lines = enumerate(spool)
     while chunk := list(itertools.islice(lines, CHUNK)):
-        tasks = [
-            _task(batch, submission, plan, position, json.loads(line)) for position, line in chunk
-        ]
-        for task in tasks:
-            task.unmet_dependencies = 1 if graph.edges.get(task.position) else 0
-            task.has_dependents = task.position in predecessors
-            if task.position in linked:
-                ids[task.position] = task.pk
         with transaction.atomic():
-            Task.objects.bulk_create(tasks)
+            tasks.insert(
+                (
+                    ids.get(position) or new_id(),
+                    position,
+                    int(bool(graph.edges.get(position))),
+                    position in predecessors,
+                    *_own(batch, plan, json.loads(line)),
+                )
+                for position, line in chunk
+            )
     pairs = (
         Dependency(task_id=ids[position], predecessor_id=ids[needed])
         for position, all_needed in graph.edges.items()
@@ -141,28 +143,30 @@ def _insert_tasks(
         Dependency.objects.bulk_create(links)
 
 
-def _task(
-    batch: Batch, submission: Submission, plan: Plan, position: int, spooled: list[Any]
-) -> Task:
+OWN_COLUMNS = (
+    "id", "position", "unmet_dependencies", "has_dependents",
+    "custom_id", "payload", "needs", "timeout", "replay_safe", "priority", "priority_from", "lane",
+)  # fmt: skip
+
+
+def _own(batch: Batch, plan: Plan, spooled: list[Any]) -> tuple[Any, ...]:
+    """What an item brings, from its ``custom_id`` on in the order of ``OWN_COLUMNS``."""
     name, priority, timeout, payload, needs, replay_safe = spooled
     source = PriorityFrom.ITEM
     if priority is None:
-        inherited = submission.priority
-        source = PriorityFrom.QUEUE if inherited is None else PriorityFrom.BATCH
-        priority = plan.queue.priority if inherited is None else inherited
+        source = PriorityFrom.QUEUE if batch.priority is None else PriorityFrom.BATCH
+        priority = plan.queue.priority if batch.priority is None else batch.priority
+    lane = lane_of(priority, batch.number)
+    timeout = timeout or plan.timeout
+    return name, payload, needs, timeout, replay_safe, priority, source, lane
+
+
+def _pattern(batch: Batch, submission: Submission, plan: Plan) -> Task:
+    """A task with all that the tasks of the batch have in common."""
     return Task(
         batch=batch,
-        position=position,
-        custom_id=name,
         kind=plan.kind.name,
-        payload=payload,
-        needs=needs,
-        priority=priority,
-        priority_from=source,
-        lane=lane_of(priority, batch.number),
-        timeout=timeout or plan.timeout,
         max_attempts=submission.max_attempts,
-        replay_safe=replay_safe,
         run_after=_in_the_future(submission.run_at),
     )
 

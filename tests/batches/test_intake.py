@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from batches import intake, operations, vetting
+from batches.alike import Alike
 from batches.models import Batch, Dependency, Task
 from batches.submission import InvalidSubmission, Item, Submission
 
@@ -96,21 +97,17 @@ def test_the_search_for_errors_ends_when_nobody_would_read_more(operator):
 
 
 def test_a_submission_that_breaks_in_the_middle_leaves_nothing(operator):
-    real, calls = Task.objects.bulk_create, []
+    real, calls = Alike.insert, []
 
-    def breaks_the_second_time(rows):
+    def breaks_the_second_time(self, rows):
+        rows = list(rows)
         calls.append(len(rows))
         if len(calls) == 2:
             raise RuntimeError("the disk is full")
-        return real(rows)
+        real(self, rows)
 
     items = [Item({}) for _ in range(intake.CHUNK + 1)]
-    with (
-        patch.object(
-            type(Task.objects), "bulk_create", lambda self, rows: breaks_the_second_time(list(rows))
-        ),
-        pytest.raises(RuntimeError),
-    ):
+    with patch.object(Alike, "insert", breaks_the_second_time), pytest.raises(RuntimeError):
         operations.submit(operator, Submission(kind="noop", items=items))
     assert calls == [intake.CHUNK, 1]
     assert not Batch.objects.exists()
