@@ -188,8 +188,10 @@ class Processor(Protocol):
     def resources(self, payload: JSON) -> list[str]:
         """Names of what must be reachable, such as ``model:qwen2.5-coder:7b`` or ``mcp:fs``."""
 
-    def probe(self, resource: str, settings: JSON) -> bool:
+    def probe(self, resource: str, settings: JSON) -> bool | JSON:
         """Is the resource back? Runs in a slot; seconds, not minutes.
+
+        An object is a yes too: what was found there, such as ``{"tools": 13}``.
 
         Raises:
             StillAway: no, with the reason.

@@ -150,7 +150,9 @@ class Slot:
         answer: JSON = {"event": "probe", "resource": message["resource"], "reason": ""}
         try:
             processor = self._processor(message["processor"])
-            answer["back"] = processor.probe(message["resource"], self.settings)
+            found = processor.probe(message["resource"], self.settings)
+            answer["back"] = found is not False
+            answer["found"] = found if isinstance(found, dict) else {}
         except StillAway as away:
             answer |= {"back": False, "reason": last_lines(str(away))}
         except Exception:  # noqa: BLE001 - whatever it is, the supervisor must hear of it

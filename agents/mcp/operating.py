@@ -43,8 +43,8 @@ class Operator:
         except REFUSALS as error:
             return refused(error, payload.get("path", ""))
 
-    def reach(self, server: Server, settings: JSON) -> None:
-        """Open a session, or use an open one, and ask for the tools.
+    def reach(self, server: Server, settings: JSON) -> int:
+        """Open a session, or use an open one, and ask for the tools: how many there are.
 
         Raises:
             StillAway: it cannot be reached, with the reason.
@@ -54,7 +54,7 @@ class Operator:
             if server.transport != "http":
                 sandbox = Sandbox(probe(), SandboxSettings.from_settings(settings))
                 place = Place(sandbox, None, probing=True)
-            self._sessions.of(server, place).tools(PROBE_SECONDS, afresh=True)
+            return len(self._sessions.of(server, place).tools(PROBE_SECONDS, afresh=True))
         except (Unreachable, NoAnswer, Refused, ServerGone, MCPError, *REFUSALS) as error:
             raise StillAway(str(error)) from error
 

@@ -79,7 +79,8 @@ class OperationProcessor:
     def resources(self, payload: JSON) -> list[str]:
         return [Server(payload["server"]).resource]
 
-    def probe(self, resource: str, settings: JSON) -> bool:
+    def probe(self, resource: str, settings: JSON) -> bool | JSON:
+        """Of a server, ``{"tools": how many it has}``."""
         if resource == SANDBOX:
             probe.cache_clear()
             return probe().kind == "bubblewrap"
@@ -88,8 +89,7 @@ class OperationProcessor:
             return True  # the task that waits for it will say that it is gone
         if server.problem:
             raise StillAway(server.problem)
-        self._operating().reach(server, settings)
-        return True
+        return {"tools": self._operating().reach(server, settings)}
 
     def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
         server = find(payload["server"], context.settings)

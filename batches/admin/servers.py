@@ -20,7 +20,7 @@ from batches.admin.workspaces import lines_of
 from batches.audit import Actor
 from batches.models import McpServer
 from batches.submission import InvalidSubmission
-from batches.supervision.checking import check
+from batches.supervision.checking import check_each
 
 PAIRS = ("variables", "headers", "secrets")
 LISTS = ("folders", "tools")
@@ -136,17 +136,12 @@ class McpServerAdmin(RecordedAdmin):
         return {"check": (McpServerAdmin.check_selected, "check", "Check that it answers")}
 
     def check_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Open a session with each, one after the other."""
+        """Open a session with each, several side by side."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        for server in queryset[: self.list_per_page]:
-            checked = check(server)
-            if checked.ok:
-                said = f"{server.name} answers, after {checked.seconds:.1f} s."
-                self.message_user(request, said, messages.SUCCESS)
-            else:
-                said = f"{server.name} cannot be reached: {checked.reason}"
-                self.message_user(request, said, messages.ERROR)
+        for server, checked in check_each(queryset[: self.list_per_page]):
+            level = messages.SUCCESS if checked.ok else messages.ERROR
+            self.message_user(request, f"{server.name} {checked.said}", level)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):

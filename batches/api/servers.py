@@ -73,6 +73,7 @@ class CheckAnswer(serializers.Serializer[Any]):
     ok = serializers.BooleanField()
     reason = serializers.CharField(allow_blank=True)
     seconds = serializers.FloatField()
+    tools = serializers.IntegerField(allow_null=True, help_text="How many it has.")
 
 
 class McpServers(EndpointSet):

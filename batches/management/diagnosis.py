@@ -15,13 +15,18 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
-from batches.models import Queue, Resource, Task, Worker, Workspace
+from batches.mcp_servers import described
+from batches.models import McpServer, Queue, Resource, Task, Worker, Workspace
 from batches.places import can_open
 from batches.querysets import READY
+from batches.states import Transport
+from batches.supervision.checking import check_each
 
 LEAST_FREE = 2 * 1024**3
 """Bytes. Runs are stopped below 512 MiB (``agents.limits``): this leaves time to act."""
 MOST_NAMED = 10
+SERVERS_WITHIN = 60.0
+"""Seconds for all MCP servers together."""
 
 
 class Mark(StrEnum):
@@ -53,7 +58,7 @@ def examine() -> Iterator[Finding]:
             usable = usable and finding.mark != Mark.FAILED
             yield finding
         if usable:
-            for look in (_people, _workers, _backlog, _workspaces, _resources):
+            for look in (_people, _workers, _backlog, _workspaces, _resources, _servers):
                 yield from look()
     except DatabaseError as error:
         yield Finding(
@@ -205,6 +210,32 @@ def _resources() -> Iterator[Finding]:
             f"Away since {away.away_since:%Y-%m-%d %H:%M} UTC.",
             away.reason,
         )
+
+
+def _servers() -> Iterator[Finding]:
+    """Each as it answers, so the slowest comes last."""
+    servers = list(McpServer.objects.filter(enabled=True))
+    left = {server.name for server in servers}
+    for server, checked in check_each(servers, within=SERVERS_WITHIN):
+        left.remove(server.name)
+        mark = Mark.OK if checked.ok else Mark.FAILED
+        remedy = "" if checked.ok else _reach_server(server)
+        yield Finding(f"MCP server {server.name}", mark, f"It {checked.said}", remedy)
+    if left:
+        yield Finding(
+            "MCP servers", Mark.WARNING, f"No time was left to ask: {_named(sorted(left))}.",
+            "manage.py mcp check NAME",
+        )  # fmt: skip
+
+
+def _reach_server(server: McpServer) -> str:
+    if described(server)["problem"]:
+        remedy = "It was looked for where this command runs: workers may have another environment."
+    elif server.transport == Transport.HTTP:
+        remedy = "Is it running, and are its address and headers right?"
+    else:
+        remedy = "Does its command start, with nothing but its folders and variables to see?"
+    return f"{remedy} Then: manage.py mcp check {server.name}"
 
 
 def _named(names: list[str]) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +15,13 @@ from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 from django.utils import timezone
 
+from batches import operations
 from batches.management import diagnosis
 from batches.models import Queue, Resource, Worker
 from batches.places import adopt
+from tests.mcp_servers import NpmServers, everything, npm_servers
+
+__all__ = ["npm_servers"]
 
 pytestmark = pytest.mark.django_db
 
@@ -83,6 +91,54 @@ def test_what_is_worth_a_warning_is_told_and_is_no_failure(capsys, worker, red):
 def test_a_full_disk_is_warned_of_before_it_stops_runs(capsys, worker, monkeypatch):
     monkeypatch.setattr(diagnosis, "LEAST_FREE", 1 << 60)
     assert "GiB free" in doctor(capsys)[1]["data directory", "warning"]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
+
+
+@pytest.mark.either
+def test_mcp_servers_are_asked_and_one_that_is_away_says_why(
+    capsys, worker, npm_servers: NpmServers
+):
+    away = "http://127.0.0.1:9/mcp"
+    with everything(npm_servers) as server:
+        operations.add_mcp_server("every", url=server.url)
+        operations.add_mcp_server("away", url=away)
+        operations.add_mcp_server("off", url=away, enabled=False)
+        operations.add_mcp_server("broken", command=["/usr/bin/false"])
+        operations.add_mcp_server("locked", url=server.url, secrets={"K": "env:NOT_HERE"})
+        code, found = doctor(capsys)
+    assert code == 1
+    assert found["MCP server every", "ok"].startswith("It answers with 13 tools, after ")
+    for name, words in {
+        "away": "All connection attempts failed",
+        "broken": "Connection closed",
+        "locked": "the secret K cannot be read: the worker's environment has no NOT_HERE",
+    }.items():
+        assert found[f"MCP server {name}", "failed"].startswith(f"It cannot be reached: {words}")
+    assert not [subject for subject, _ in found if "off" in subject]
+
+
+@pytest.mark.either
+def test_servers_that_say_nothing_keep_nobody_waiting(
+    capsys, worker, monkeypatch, silent: str, tmp_path: Path
+):
+    monkeypatch.setattr(diagnosis, "SERVERS_WITHIN", 2.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for number in range(5):
+        operations.add_mcp_server(f"silent-{number}", url=silent)
+    code, found = doctor(capsys)
+    assert code == 1
+    # The first four side by side, each for its half of the time; for the fifth none was left.
+    for number in range(4):
+        text = found[f"MCP server silent-{number}", "failed"]
+        assert text == "It cannot be reached: no answer within 1 s"
+    assert found["MCP servers", "warning"] == "No time was left to ask: silent-4."
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.sqlite_only

@@ -17,6 +17,9 @@ from django.test import Client
 from batches import mcp_servers, operations
 from batches.models import Batch, McpServer, Task, Workspace
 from batches.submission import InvalidSubmission
+from tests.mcp_servers import NpmServers, everything, npm_servers
+
+__all__ = ["npm_servers"]
 
 pytestmark = pytest.mark.django_db
 
@@ -230,6 +233,19 @@ def test_a_check_says_why_a_server_cannot_be_reached(client_of: Any, admin: Any)
     operations.add_mcp_server("x", url="http://127.0.0.1:9/mcp")
     answer = client_of(admin).post("/batch/mcp-servers/x/check").json()
     assert (answer["ok"], answer["reason"]) == (False, "All connection attempts failed")
+    assert answer["tools"] is None
+
+
+@pytest.mark.either
+def test_a_check_tells_how_many_tools_a_server_has(
+    client_of: Any, admin: Any, npm_servers: NpmServers
+) -> None:
+    with everything(npm_servers) as server:
+        operations.add_mcp_server("every", url=server.url)
+        answer = client_of(admin).post("/batch/mcp-servers/every/check").json()
+        said = mcp("check", "every")
+    assert (answer["ok"], answer["reason"], answer["tools"]) == (True, "", 13)
+    assert said.startswith("every answers with 13 tools, after ")
 
 
 def mcp(*arguments: str) -> str:

@@ -15,7 +15,8 @@ class Command(ConsoleCommand):
     # It is asked when something is wrong: no check must keep it from answering.
     requires_system_checks = ()
     help = (
-        "Look at the database, the data directory, the sandbox, workers, queues and workspaces. "
+        "Look at the database, the data directory, the sandbox, workers, queues, workspaces and "
+        "MCP servers, which have a minute to answer. "
         "Exit code 1 when anything does not work."
     )
 

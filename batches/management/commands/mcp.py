@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -123,12 +124,11 @@ class Command(ConsoleCommand):
     def check_server(self, name: str, *, as_json: bool) -> None:
         checked = check(named(name))
         if as_json:
-            told = {"name": name, "ok": checked.ok, "reason": checked.reason}
-            self.stdout.write(json.dumps(told | {"seconds": checked.seconds}))
+            self.stdout.write(json.dumps({"name": name} | asdict(checked)))
         elif checked.ok:
-            self.stdout.write(f"{name} answers, after {checked.seconds:.1f} s.")
+            self.stdout.write(f"{name} {checked.said}")
         if not checked.ok:
-            raise CommandError(f"{name} cannot be reached: {checked.reason}")
+            raise CommandError(f"{name} {checked.said}")
 
     def remove(self, options: dict[str, Any]) -> None:
         server = named(options["name"])
