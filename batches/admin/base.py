@@ -59,7 +59,7 @@ class ObservedAdmin(ConsoleAdmin):
     page_template = ""
     """A page of its own instead of the form; empty where the list says everything."""
     live_template = ""
-    """The parts of it that change while ``live`` of its context is true."""
+    """The parts of it that change: often while ``live`` of its context is true, seldom after."""
     sortable_by = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""The parts of a page that are fetched again and again while its batch or task is unfinished."""
+"""The parts of a page that are fetched again and again: often while its row is unfinished."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_the_parts_of_a_batch_change_until_it_ends(
     assert "27 queued" in text
     assert "error: 3" in text
     finish(*[AttemptOutcome.SUCCEEDED] * 27)
-    last = browser.get(page, {"live": "1"})
+    with django_assert_max_num_queries(14):
+        last = browser.get(page, {"live": "1"})
     assert last["X-Live"] == "off"
     assert "Failed" in last.content.decode()
     assert 'data-live="off"' in browser.get(page).content.decode()

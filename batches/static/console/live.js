@@ -1,9 +1,13 @@
 // Keeps the page of a batch or a task as it is now: asks for the parts that change, and puts those
-// that did in their place. It ends when the row is finished, and rests while nobody looks.
+// that did in their place. Seldom once the row is finished, which a retry undoes, and not at all
+// while nobody looks.
 const EVERY = 2000;
+const FINISHED = 15000;
 const SLOWEST = 30000;
 const page = document.querySelector("[data-live]");
 let pause = EVERY;
+let asking = false;
+let next;
 
 // Django's token against forged requests is masked anew in every answer.
 const said = (part) => part.innerHTML.replace(/name="csrfmiddlewaretoken" value="[^"]*"/g, "");
@@ -33,17 +37,27 @@ async function refresh() {
 }
 
 async function turn() {
-  if (!document.hidden) {
-    try {
-      await refresh();
-      pause = EVERY;
-      delete page.dataset.stale;
-    } catch {
-      pause = Math.min(pause * 2, SLOWEST);
-      page.dataset.stale = "yes";
-    }
+  // What is hidden goes on when it is shown again.
+  if (asking || document.hidden) return;
+  asking = true;
+  try {
+    await refresh();
+    pause = EVERY;
+    delete page.dataset.stale;
+  } catch {
+    pause = Math.min(pause * 2, SLOWEST);
+    page.dataset.stale = "yes";
   }
-  if (page.dataset.live === "on") setTimeout(turn, pause);
+  asking = false;
+  wait();
 }
 
-if (page && page.dataset.live === "on") setTimeout(turn, EVERY);
+function wait() {
+  clearTimeout(next);
+  next = setTimeout(turn, page.dataset.live === "on" ? pause : Math.max(pause, FINISHED));
+}
+
+if (page) {
+  document.addEventListener("visibilitychange", turn);
+  wait();
+}
