@@ -22,6 +22,9 @@ command -v bwrap >/dev/null ||
     say "bubblewrap is missing: tests of the sandbox need it (apt-get install bubblewrap)."
 command -v npm >/dev/null ||
     say "npm is missing: tests against MCP servers of others need it (apt-get install nodejs npm)."
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+    command -v google-chrome >/dev/null ||
+    say "chromium is missing: tests in a browser need it (apt-get install chromium)."
 
 # Hundreds of processes are started here: each would compile every module anew.
 unset PYTHONDONTWRITEBYTECODE

@@ -125,8 +125,16 @@ class Installation:
         return self.command("submit", str(file), *options)
 
     def get(self, token: str, path: str) -> dict[str, object]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        return self.ask("GET", token, path)
+
+    def ask(
+        self, method: str, token: str, path: str, body: dict[str, object] | None = None
+    ) -> dict[str, object]:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
         request.add_header("Authorization", f"Token {token}")
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+            request.data = json.dumps(body).encode()
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
