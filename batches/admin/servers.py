@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from batches import operations
 from batches.admin import markup
-from batches.admin.base import ModelForm, RecordedAdmin, actor_of
+from batches.admin.base import ModelForm, actor_of
+from batches.admin.checking import CheckedAdmin
 from batches.admin.skin import Textarea, TextInput
 from batches.admin.workspaces import lines_of
 from batches.audit import Actor
@@ -115,8 +117,9 @@ class ServerForm(ModelForm):
 
 
 @admin.register(McpServer)
-class McpServerAdmin(RecordedAdmin):
+class McpServerAdmin(CheckedAdmin):
     form = ServerForm
+    check_label = "Check that it answers"
     list_display = ("name", "reached_by", "allowed_tools", "enabled", "group_names")
     search_fields = ("name", "url")
     sortable_by = ()
@@ -130,18 +133,10 @@ class McpServerAdmin(RecordedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return McpServer.objects.visible_to(request.user).prefetch_related("groups")
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        if not self.has_change_permission(request):
-            return {}
-        return {"check": (McpServerAdmin.check_selected, "check", "Check that it answers")}
-
-    def check_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    def look_at(self, rows: Iterable[McpServer]) -> Iterator[tuple[bool, str]]:
         """Open a session with each, several side by side."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
-        for server, checked in check_each(queryset[: self.list_per_page]):
-            level = messages.SUCCESS if checked.ok else messages.ERROR
-            self.message_user(request, f"{server.name} {checked.said}", level)
+        for server, checked in check_each(rows):
+            yield checked.ok, f"{server.name} {checked.said}"
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -14,7 +15,8 @@ from django.utils.safestring import SafeString
 
 from batches import operations
 from batches.admin import markup
-from batches.admin.base import ModelForm, RecordedAdmin, actor_of
+from batches.admin.base import ModelForm, actor_of
+from batches.admin.checking import CheckedAdmin
 from batches.admin.skin import Textarea, TextInput
 from batches.audit import Actor
 from batches.models import Worker, Workspace
@@ -121,8 +123,9 @@ def lines_of(text: str) -> list[str]:
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(RecordedAdmin):
+class WorkspaceAdmin(CheckedAdmin):
     form = WorkspaceForm
+    check_label = "Check the folder"
     list_display = ("name", "folder", "group_names", "created")
     search_fields = ("name", "path")
     sortable_by = ()
@@ -140,25 +143,17 @@ class WorkspaceAdmin(RecordedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return Workspace.objects.visible_to(request.user).prefetch_related("groups")
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        if not self.has_change_permission(request):
-            return {}
-        return {"check": (WorkspaceAdmin.check_selected, "check", "Check the folder")}
-
-    def check_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Say of each whether this machine, and which workers, can open it."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
+    def look_at(self, rows: Iterable[Workspace]) -> Iterator[tuple[bool, str]]:
+        """Can this machine open it, and how many workers can?"""
         workers = list(Worker.objects.live())
-        for workspace in queryset[: self.list_per_page]:
+        for workspace in rows:
             able = sum(str(workspace.pk) in worker.workspaces for worker in workers)
             here = "can" if can_open(workspace) else "cannot"
             said = (
                 f"{workspace.name}: the web server's machine {here} open {workspace.path}; "
                 f"{able} of {len(workers)} live workers can."
             )
-            level = messages.SUCCESS if able or (here == "can" and not workers) else messages.ERROR
-            self.message_user(request, said, level)
+            yield bool(able or (here == "can" and not workers)), said
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):

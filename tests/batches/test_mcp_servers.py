@@ -301,14 +301,3 @@ def test_the_admin_stores_what_the_lines_say_and_shows_what_is_wrong(admin: Any)
     assert b"x cannot be reached: All connection attempts failed" in checked.content
     browser.post(f"{address}{server.pk}/delete/", {"post": "yes"})
     assert not McpServer.objects.exists()
-
-
-def test_a_workspace_can_be_checked_from_its_list(admin: Any, red: Workspace) -> None:
-    admin.is_staff = True
-    admin.save()
-    browser = Client()
-    browser.force_login(admin)
-    action = {"action": "check", "_selected_action": [str(red.pk)]}
-    said = browser.post("/admin/batches/workspace/", action, follow=True).content.decode()
-    # It was never marked.
-    assert f"machine cannot open {red.path}; 0 of 0 live workers can" in said
