@@ -10,7 +10,7 @@ TOGETHER = frozenset(
     {
         "tests/agents/test_mcp_operation.py",
         "tests/batches/test_claim_plans.py",
-        "tests/browser/test_live_page.py",
+        "tests/browser/test_pages.py",
         "tests/processes/test_mcp_batches.py",
         "tests/processes/test_outcomes.py",
         "tests/processes/test_real_batches.py",

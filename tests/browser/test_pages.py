@@ -1,4 +1,4 @@
-"""The open page of a batch in a real browser: it follows what the worker does."""
+"""The console's pages in a real browser: they follow what the worker does, and break no rule."""
 
 from __future__ import annotations
 
@@ -105,6 +105,17 @@ def test_a_page_that_nobody_looks_at_asks_nothing_until_it_is_shown(
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.get_by_role("link", name="1 cancelled")).to_be_visible()
     assert len(asked) == 1
+
+
+def test_no_form_is_wider_than_its_window(page: Page) -> None:
+    page.goto("/admin/batches/mcpserver/add/")
+    expect(page.get_by_text("Chosen groups")).to_be_visible()
+    for width in (390, 1024, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        edges = page.locator("#mcpserver_form *").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect().right)"
+        )
+        assert max(edges) <= width
 
 
 def test_no_page_of_the_console_breaks_its_own_policy(page: Page, console: Console) -> None:
