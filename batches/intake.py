@@ -21,7 +21,7 @@ from batches.models.batch import new_id
 from batches.queue import resources, sql, wishes
 from batches.queue.removal import delete_batch
 from batches.queue.wishes import Conflict
-from batches.states import BackendName, BatchState, PriorityFrom
+from batches.states import BatchState, PriorityFrom
 from batches.submission import FieldError, InvalidSubmission, Submission
 from batches.vetting import Errors, Graph, Plan, vet_batch, vet_items
 
@@ -78,7 +78,7 @@ def _open_batch(owner: User, submission: Submission, plan: Plan, total: int) -> 
         name=submission.name,
         owner=owner,
         workspace=plan.workspace,
-        backend=BackendName.DATABASE,
+        backend=plan.backend,
         queue=plan.queue,
         state=BatchState.OPEN,
         priority=submission.priority,

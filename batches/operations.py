@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from knox.models import AuthToken
 
-from batches import audit, idempotency, mcp_servers, workspaces
+from batches import audit, dispatch, idempotency, mcp_servers, workspaces
 from batches.audit import Actor
 from batches.backends.database import wake
 from batches.idempotency import KeyReused
@@ -25,7 +25,7 @@ from batches.models import Batch, McpServer, Queue, Task, Workspace
 from batches.places import WrongPlace, adopt
 from batches.queue import wishes
 from batches.queue.wishes import Conflict
-from batches.states import Failure
+from batches.states import BackendName, Failure
 from batches.submission import FieldError, InvalidSubmission, Submission
 
 __all__ = [
@@ -95,6 +95,8 @@ def submit(
 
     batch = admit(owner, submission, sealed)
     wake()
+    if batch.backend == BackendName.CELERY:
+        dispatch.nudge()
     return batch
 
 

@@ -22,6 +22,8 @@ class Kind:
     queue: str
     long: bool
     """Runs for minutes: it leaves one slot of a worker to the other kinds."""
+    task: str
+    """The name of its Celery task."""
     settings_path: str = ""
     """Dotted path of what the console adds to the settings of its processor, from its rows."""
 
@@ -57,6 +59,7 @@ def kinds() -> dict[str, Kind]:
             items=entry["items"],
             queue=entry["queue"],
             long=bool(entry.get("long")),
+            task=entry.get("task", f"process_{name}"),
             settings_path=entry.get("settings", ""),
         )
         for name, entry in settings.TASK_KINDS.items()

@@ -33,6 +33,7 @@ class Plan:
     """The batch-level part of a submission, resolved."""
 
     kind: registry.Kind
+    backend: BackendName
     queue: Queue
     workspace: Workspace | None
     after: list[Batch]
@@ -89,11 +90,7 @@ def vet_batch(owner: User, submission: Submission, errors: Errors) -> Plan:
         kind = registry.kind(submission.kind)
     except registry.UnknownKind as error:
         raise InvalidSubmission([FieldError("kind", str(error))]) from None
-    if submission.backend not in {"auto", BackendName.DATABASE}:
-        errors.add(
-            "backend",
-            f"{submission.backend!r} is not available: use 'auto' or 'database'.",
-        )
+    backend = _backend(submission.backend, errors)
     if submission.on_failure not in OnFailure.values:
         errors.add("on_failure", f"Must be one of {', '.join(OnFailure.values)}.")
     _check_range(errors, "priority", submission.priority, LOWEST, HIGHEST)
@@ -114,11 +111,26 @@ def vet_batch(owner: User, submission: Submission, errors: Errors) -> Plan:
         queue = Queue(name=name)
     return Plan(
         kind=kind,
+        backend=backend,
         queue=queue,
         workspace=_workspace(owner, submission.workspace, errors),
         after=_predecessors(owner, submission.after, errors),
         timeout=submission.timeout or settings.DEFAULT_TIMEOUT_SECONDS,
     )
+
+
+def _backend(wanted: str, errors: Errors) -> BackendName:
+    """``auto`` is Celery where there is a broker."""
+    usual = BackendName.CELERY if settings.CELERY_BROKER_URL else BackendName.DATABASE
+    if wanted == "auto":
+        return usual
+    if wanted == BackendName.CELERY and not settings.CELERY_BROKER_URL:
+        errors.add("backend", "Celery needs a broker: set CELERY_BROKER_URL, or use 'database'.")
+    elif wanted not in BackendName.values:
+        errors.add("backend", f"{wanted!r} is not one of auto, {', '.join(BackendName.values)}.")
+    else:
+        return BackendName(wanted)
+    return usual
 
 
 def _check_range(errors: Errors, field: str, value: int | None, least: int, most: int) -> None:

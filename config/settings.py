@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from agents.limits import SandboxSettings
+from batches.backends import brokers
 from config import env, keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -221,25 +222,29 @@ SPECTACULAR_SETTINGS = {
 TASK_KINDS = {
     "validation": {
         "processor": "agents.processors.validation.ValidationProcessor",
+        "task": "process_validation",
         "endpoint": "validation",
         "items": "targets",
         "queue": "validation",
     },
     "test": {
         "processor": "agents.processors.test_run.ModuleRunProcessor",
+        "task": "process_test",
         "endpoint": "tests",
         "items": "modules",
         "queue": "tests",
     },
     "mcp": {
         "processor": "agents.processors.mcp_operation.OperationProcessor",
+        "task": "process_mcp_operation",
         "endpoint": "mcp-operations",
         "items": "operations",
         "queue": "mcp_operations",
         "settings": "batches.mcp_servers.processor_settings",
     },
 }
-"""Kind → dotted path of its processor, its endpoint, the list field of a body, its usual queue;
+"""Kind → dotted path of its processor, the name of its Celery task (``process_KIND`` unless it says
+so), its endpoint, the list field of a body, its usual queue;
 ``long: True`` for kinds that run for minutes, and ``settings`` where rows add to what its processor
 is told: the dotted path of what reads them."""
 
@@ -267,6 +272,41 @@ PROCESSOR_SETTINGS: dict[str, Any] = {
     ],
 }
 """Sent to every processor with each job: fields of ``agents.limits.SandboxSettings``."""
+
+# -- Celery: used once a broker is configured ----------------------------------------------------
+
+CELERY_APPLICATION = "config.celery.app"
+CELERY_BROKER_URL = brokers.address(env.secret("CELERY_BROKER_URL"))
+"""Empty: no broker, and batches run on the database backend."""
+if CELERY_BROKER_URL:
+    # Importing them costs every process a tenth of a second and more.
+    INSTALLED_APPS += ["django_celery_results", "django_celery_beat"]
+CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_QUORUM_QUEUES = env.boolean("CELERY_QUORUM_QUEUES", default=False)
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_DEFAULT_QUEUE = "default"
+
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = False  # the row is reaped: a message that kills must not loop
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False  # the lease fences them
+CELERY_TASK_SOFT_TIME_LIMIT = 3300 + 30  # seconds; behind MAX_TIMEOUT_SECONDS
+CELERY_TASK_TIME_LIMIT = 3600
+CELERY_WORKER_MAX_TASKS_PER_CHILD = env.integer("CELERY_MAX_TASKS_PER_CHILD", 100, least=1)
+CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_DB_REUSE_MAX = env.integer("CELERY_DB_REUSE_MAX", 1000, least=1)
+"""Tasks for which a process keeps its database connection: one for each would halve the rate."""
+
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_RESULT_EXTENDED = True
+CELERY_TASK_IGNORE_RESULT = True  # the row's settle writes the TaskResult, in its transaction
+CELERY_RESULT_EXPIRES = timedelta(days=env.integer("CELERY_RESULT_DAYS", 7, least=1))
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 # -- console --------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ TOGETHER = frozenset(
         "tests/batches/test_claim_plans.py",
         "tests/browser/test_pages.py",
         "tests/processes/test_mcp_batches.py",
-        "tests/processes/test_outcomes.py",
         "tests/processes/test_real_batches.py",
         "tests/processes/test_up_running.py",
     }
@@ -22,8 +21,18 @@ TOGETHER = frozenset(
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Random, as it was made, but with the long ones first: several processes share them out."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Random, as it was made, but with the long ones first: several processes share them out.
+
+    Those of one backend stay together: its broker and its worker are started once.
+    """
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, _backend(item.nodeid)))
+
+
+def _backend(nodeid: str) -> str:
+    """The backend that a test of conformance runs on; empty for any other test."""
+    if not nodeid.startswith("tests/conformance/"):
+        return ""
+    return nodeid.partition("::")[0] + nodeid.rpartition("[")[2]
 
 
 class Scheduling(LoadScopeScheduling):
@@ -34,7 +43,7 @@ class Scheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return module if module in TOGETHER else nodeid
+        return _backend(nodeid) or (module if module in TOGETHER else nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

@@ -29,11 +29,17 @@ class Presence:
         self._said: tuple[object, ...] = ()
 
     @classmethod
-    def announce(cls, queues: Iterable[str], kinds: Iterable[str], slots: int) -> Presence:
+    def announce(
+        cls,
+        queues: Iterable[str],
+        kinds: Iterable[str],
+        slots: int,
+        backend: BackendName = BackendName.DATABASE,
+    ) -> Presence:
         host = socket.gethostname()
         row = Worker.objects.create(
             name=f"{host[:60]}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
-            backend=BackendName.DATABASE,
+            backend=backend,
             host=host[:100],
             pid=os.getpid(),
             queues=sorted(queues),

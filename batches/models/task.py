@@ -53,6 +53,11 @@ class Task(models.Model):
     waiting_for = models.CharField(max_length=200, default="", blank=True)
     """The resource whose return it waits for."""
     dispatched_at = models.DateTimeField(null=True)
+    """When a Celery worker was last told of it, while nobody has come with that message."""
+    dispatches = models.PositiveSmallIntegerField(default=0)
+    """How often it was told of for the attempt to come."""
+    message_id = models.UUIDField(null=True)
+    """The id of its next message, where its own was revoked: Celery workers drop that one."""
     cancel_requested_at = models.DateTimeField(null=True)
 
     result = models.JSONField(null=True)
@@ -93,6 +98,11 @@ class Task(models.Model):
                 fields=["batch"],
                 condition=Q(state=TaskState.QUEUED, unmet_dependencies__gt=0),
                 name="task_unmet",
+            ),
+            models.Index(
+                fields=["dispatched_at"],
+                condition=Q(state=TaskState.QUEUED, dispatched_at__isnull=False),
+                name="task_dispatched",
             ),
             models.Index(fields=["batch", "state", "position"], name="task_batch_state"),
             models.Index(fields=["finished_at"], name="task_finished"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from batches.queue import sql
-from batches.queue.walk import Claimant, Lane, Room, spans
+from batches.queue.walk import Claimant, Lane, Room, lane_of, spans
 
 MOST_STARTING = 64
 """Most batches one claim locks at once to start them, unless it wants more tasks."""
@@ -63,23 +63,72 @@ def claim(claimant: Claimant, room: Room) -> list[Claimed]:
     return claimed
 
 
+class NotHere(Exception):
+    """The task may run, but this machine cannot open its workspace."""
+
+
+def claim_by_id(claimant: Claimant, task: UUID) -> Claimed | None:
+    """Lease the task that a message named, if by every rule of ``claim`` it may run now.
+
+    None: it may not, or not any more, or it runs already. The message may have been late, or
+    doubled.
+
+    Raises:
+        NotHere: it may run, but not on this machine.
+    """
+    lane = lane_of(claimant, task)
+    if lane is None or not lane.open:
+        return None
+    if not claimant.opens(lane.workspace_id):
+        raise NotHere(f"the workspace {lane.workspace_id} cannot be opened here")
+    with transaction.atomic():
+        if lane.limited and places_left(lane, 1, set(), lock=sql.locked("FOR NO KEY UPDATE")) <= 0:
+            return None
+        if not (lane.started or _lock_starting({lane.batch_id}, "FOR NO KEY UPDATE")):
+            return None
+        picked = (
+            f"SELECT t.id FROM {sql.TASK} t WHERE t.id = %s AND {sql.MAY_RUN.format(t='t')} "
+            f"AND NOT EXISTS (SELECT 1 FROM batches_resource r WHERE r.away_since IS NOT NULL "
+            f"AND {_needed()}){sql.locked('FOR UPDATE OF t')}"
+        )
+        taken = _take(claimant, [lane], picked, [sql.one_id(task)])
+        if taken and lane.rated:
+            _record_starts(lane.queue, 1)
+        if taken and not lane.started:
+            _mark_started({lane.batch_id})
+    return taken[0] if taken else None
+
+
 def _claim_limited(claimant: Claimant, lane: Lane, wanted: int, full: set[str]) -> list[Claimed]:
     """Claim under a limit: lock what carries the limit, then count, then claim.
 
     Two claimers that count before they lock both find the last place free. The first look is only
     there to spare the locks: a limit that is reached is found so by every claim.
     """
-    if _places_left(lane, wanted, full) <= 0:
+    if places_left(lane, wanted, full) <= 0:
         return []
     with transaction.atomic():
-        free = _places_left(lane, wanted, full, sql.locked("FOR NO KEY UPDATE"))
+        free = places_left(lane, wanted, full, lock=sql.locked("FOR NO KEY UPDATE"))
         taken = _claim_span(claimant, [lane], free) if free > 0 else []
         if taken and lane.rated:
             _record_starts(lane.queue, len(taken))
     return taken
 
 
-def _places_left(lane: Lane, wanted: int, full: set[str], lock: str = "") -> int:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Tasks that wait but are spoken for, and so count as if they ran."""
+
+    in_queue: int = 0
+    in_batch: int = 0
+
+
+NOTHING_AHEAD = Ahead()
+
+
+def places_left(
+    lane: Lane, wanted: int, full: set[str], *, lock: str = "", ahead: Ahead = NOTHING_AHEAD
+) -> int:
     """How many of the wanted tasks the limits allow; notes a queue that allows none."""
     queues = sql.rows(
         f"SELECT concurrency_limit, rate_limit, paused_at FROM {sql.QUEUE} WHERE name = %s{lock}",
@@ -91,7 +140,8 @@ def _places_left(lane: Lane, wanted: int, full: set[str], lock: str = "") -> int
         [sql.one_id(lane.batch_id)],
     )
     [(queue_limit, rate_limit, queue_paused)] = queues
-    in_queue = 0 if queue_paused else min([wanted, *_left_in_queue(lane, queue_limit, rate_limit)])
+    by_limits = [left - ahead.in_queue for left in _left_in_queue(lane, queue_limit, rate_limit)]
+    in_queue = 0 if queue_paused else min([wanted, *by_limits])
     if in_queue <= 0:
         full.add(lane.queue)
         return 0
@@ -104,7 +154,7 @@ def _places_left(lane: Lane, wanted: int, full: set[str], lock: str = "") -> int
         f"SELECT count(*) FROM {sql.TASK} t WHERE t.batch_id = %s AND t.state = 'running'",
         [sql.one_id(lane.batch_id)],
     )
-    return min(in_queue, int(parallel) - int(used))
+    return min(in_queue, int(parallel) - int(used) - ahead.in_batch)
 
 
 def _left_in_queue(lane: Lane, queue_limit: int | None, rate_limit: int | None) -> Iterator[int]:
@@ -148,11 +198,13 @@ def _claim_starting(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[
     """Claim from lanes of which some have not started: with its first task a batch starts.
 
     Nobody must see the one without the other. The batch is locked first, as by everyone who
-    writes a batch and then its tasks; one that another has locked is left to its claimer.
+    writes a batch and then its tasks.
     """
     claimed: list[Claimed] = []
     with transaction.atomic():
-        starting = _lock_starting({lane.batch_id for lane in lanes if not lane.started})
+        # One that another has locked is left to its claimer.
+        new = {lane.batch_id for lane in lanes if not lane.started}
+        starting = _lock_starting(new, "FOR NO KEY UPDATE SKIP LOCKED")
         # Neighbours only: one statement over a gap would step over every row in it.
         for mine, run in itertools.groupby(
             lanes, key=lambda lane: lane.started or lane.batch_id in starting
@@ -163,48 +215,57 @@ def _claim_starting(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[
     return claimed
 
 
-def _lock_starting(batches: set[UUID]) -> set[UUID]:
+def _lock_starting(batches: set[UUID], lock: str) -> set[UUID]:
     found = sql.rows(
         f"SELECT b.id FROM {sql.BATCH} b WHERE {sql.in_ids('b.id')} AND b.state = 'open' "
         "AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL "
-        f"ORDER BY b.id{sql.locked('FOR NO KEY UPDATE SKIP LOCKED')}",
+        f"ORDER BY b.id{sql.locked(lock)}",
         [sql.ids(batches)],
     )
     return {sql.as_uuid(row[0]) for row in found}
 
 
 def _claim_rows(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Claimed]:
-    by_batch = {lane.batch_id: lane for lane in lanes}
-    needs, away = _without(claimant.away)
-    found = sql.rows(
-        f"""
-        WITH picked AS {"MATERIALIZED" if sql.is_postgres() else ""} (
+    needs, away = without(claimant.away)
+    picked = f"""
             SELECT t.id FROM {sql.TASK} t
             WHERE {sql.READY.format(t="t")} AND t.lane BETWEEN %s AND %s
               AND {sql.in_ids(sql.unindexed("t.batch_id"))} {needs}
-            ORDER BY t.lane, t.position LIMIT %s{sql.locked("FOR UPDATE SKIP LOCKED")}
+            ORDER BY t.lane, t.position LIMIT %s{sql.locked("FOR UPDATE SKIP LOCKED")}"""
+    batches = sql.ids(lane.batch_id for lane in lanes)
+    span = [lanes[0].number, lanes[-1].number, batches]
+    return _take(claimant, lanes, picked, [*span, *away, wanted])
+
+
+def _take(
+    claimant: Claimant, lanes: Iterable[Lane], picked: str, parameters: Sequence[Any]
+) -> list[Claimed]:
+    """Lease the rows that a select picks; all are of these lanes."""
+    by_batch = {lane.batch_id: lane for lane in lanes}
+    found = sql.rows(
+        f"""
+        WITH picked AS {"MATERIALIZED" if sql.is_postgres() else ""} ({picked}
         )
         UPDATE {sql.TASK} SET
-            state = 'running', attempt = attempt + 1, worker = %s,
+            state = 'running', attempt = attempt + 1, worker = %s, dispatched_at = NULL,
             started_at = {sql.now()}, leased_until = {sql.later("%s")}, effect_at = NULL
         WHERE id IN (SELECT id FROM picked)
         RETURNING id, attempt, batch_id, kind, payload, timeout, lane, position
         """,
-        [
-            lanes[0].number,
-            lanes[-1].number,
-            sql.ids(by_batch),
-            *away,
-            wanted,
-            claimant.worker,
-            settings.LEASE_SECONDS,
-        ],
+        [*parameters, claimant.worker, settings.LEASE_SECONDS],
     )
     found.sort(key=lambda row: (row[6], row[7]))
     return [_claimed(row, by_batch[sql.as_uuid(row[2])]) for row in found]
 
 
-def _without(away: Collection[str]) -> tuple[str, list[Any]]:
+def _needed() -> str:
+    """The task ``t`` needs the resource ``r``."""
+    if sql.is_postgres():
+        return "jsonb_exists(t.needs, r.name)"
+    return "EXISTS (SELECT 1 FROM json_each(t.needs) n WHERE n.value = r.name)"
+
+
+def without(away: Collection[str]) -> tuple[str, list[Any]]:
     """A condition that leaves out tasks which need something that is away, and its parameters."""
     if not away:
         return "", []

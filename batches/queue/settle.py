@@ -6,7 +6,7 @@ Fenced: an answer counts only while the row is running under the very attempt it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -44,7 +44,11 @@ class _Row:
     standing: Standing
 
 
-def settle(verdicts: Sequence[Verdict]) -> list[Settled]:
+Also = Callable[[Sequence[tuple[Verdict, Settled]]], None]
+"""What is written in the transaction of a settle, of the verdicts that count."""
+
+
+def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settled]:
     """Write the verdicts whose lease still holds, in one transaction; the others are void.
 
     Each writes the task's row and an attempt's row. The follow-ups (dependents, closing) belong
@@ -65,18 +69,22 @@ def settle(verdicts: Sequence[Verdict]) -> list[Settled]:
             return []
         _write(counted)
         _keep_files(verdict for _, verdict, _ in counted)
-    return [
-        Settled(
-            lease=verdict.lease,
-            batch_id=row.batch_id,
-            state=ending.state,
-            failure=ending.failure,
-            delay=ending.delay,
-            has_dependents=row.has_dependents,
-            stops_batch=row.stops and ending.state == TaskState.FAILED,
-        )
-        for row, verdict, ending in counted
-    ]
+        settled = [_settled(*one) for one in counted]
+        if also is not None:
+            also([(verdict, end) for (_, verdict, _), end in zip(counted, settled, strict=True)])
+    return settled
+
+
+def _settled(row: _Row, verdict: Verdict, ending: Ending) -> Settled:
+    return Settled(
+        lease=verdict.lease,
+        batch_id=row.batch_id,
+        state=ending.state,
+        failure=ending.failure,
+        delay=ending.delay,
+        has_dependents=row.has_dependents,
+        stops_batch=row.stops and ending.state == TaskState.FAILED,
+    )
 
 
 def _running(verdicts: Iterable[UUID]) -> dict[UUID, _Row]:

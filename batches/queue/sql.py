@@ -18,10 +18,12 @@ CHUNK = 5000
 
 # Literals, not parameters: a planner uses a partial index only when it can see that its
 # condition holds.
-READY = (
+MAY_RUN = (
     "{t}.state = 'queued' AND {t}.run_after IS NULL AND {t}.unmet_dependencies = 0 "
-    "AND {t}.waiting_for = '' AND {t}.dispatched_at IS NULL"
+    "AND {t}.waiting_for = ''"
 )
+READY = MAY_RUN + " AND {t}.dispatched_at IS NULL"
+"""What may run, and of which no message is out: only Celery workers are told of rows."""
 
 NUMBER_OF_LANE = f"& {BATCH_NUMBER}"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from batches.queue import sql
@@ -33,6 +33,9 @@ class Claimant:
     workspaces: frozenset[UUID] = frozenset()
     away: frozenset[str] = frozenset()
     """Resources known to be away: tasks that need one are left where they are."""
+
+    def opens(self, workspace: UUID | None) -> bool:
+        return workspace is None or workspace in self.workspaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,37 @@ def spans(claimant: Claimant, room: Room, full: Container[str]) -> Iterator[Span
         after, window = lanes[-1].number, window + 1
 
 
+def in_order(claimant: Claimant) -> Iterator[Lane]:
+    """Every lane with a ready row, in claim order, those that are blocked as well."""
+    after, window = -1, 0
+    while True:
+        width = WINDOWS[min(window, len(WINDOWS) - 1)]
+        lanes = _lanes(claimant, after, width)
+        yield from lanes
+        if len(lanes) < width:
+            return
+        after, window = lanes[-1].number, window + 1
+
+
 def _may_run(claimant: Claimant, room: Room, full: Container[str], lane: Lane) -> bool:
     return (
         lane.open
         and lane.queue not in full
         and (not claimant.queues or lane.queue in claimant.queues)
-        and (lane.workspace_id is None or lane.workspace_id in claimant.workspaces)
+        and claimant.opens(lane.workspace_id)
         and room.left(lane.kind) > 0
     )
+
+
+def lane_of(claimant: Claimant, task: UUID) -> Lane | None:
+    """The lane of one task; None when there is no such task."""
+    found = sql.rows(
+        f"SELECT t.lane, {_batch_columns()} FROM {sql.TASK} t "
+        f"JOIN {sql.BATCH} b ON b.id = t.batch_id JOIN {sql.QUEUE} q ON q.name = b.queue_id "
+        "WHERE t.id = %s",
+        [claimant.backend, sql.one_id(task)],
+    )
+    return _lane(found[0]) if found else None
 
 
 def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
@@ -108,11 +134,6 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
     # Not min(): where PostgreSQL thinks that few rows are ready, it aggregates all of them.
     first = f"SELECT t.lane FROM {sql.TASK} t WHERE {sql.READY.format(t='t')}"
     once = "ORDER BY t.lane, t.position LIMIT 1"
-    left = (
-        f"extract(epoch from b.deadline - {sql.now()})"
-        if sql.is_postgres()
-        else "(julianday(b.deadline) - julianday('now')) * 86400.0"
-    )
     found = sql.rows(
         f"""
         WITH RECURSIVE walk(lane, n) AS (
@@ -121,14 +142,7 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
             SELECT ({first} AND t.lane > walk.lane {once}), walk.n + 1
             FROM walk WHERE walk.lane IS NOT NULL AND walk.n < %s
         )
-        SELECT walk.lane, b.id, b.kind, b.workspace_id, b.queue_id, {left},
-               b.started_at IS NOT NULL,
-               b.backend = %s AND b.state = 'open' AND b.sealed_at IS NOT NULL
-               AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL AND b.unmet_after = 0
-               AND q.paused_at IS NULL,
-               b.parallel IS NOT NULL OR q.concurrency_limit IS NOT NULL
-               OR q.rate_limit IS NOT NULL,
-               q.rate_limit IS NOT NULL
+        SELECT walk.lane, {_batch_columns()}
         FROM walk
         JOIN {sql.BATCH} b ON b.number = walk.lane {sql.NUMBER_OF_LANE}
         JOIN {sql.QUEUE} q ON q.name = b.queue_id
@@ -136,18 +150,36 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
         """,
         [after, width, claimant.backend],
     )
-    return [
-        Lane(
-            number=row[0],
-            batch_id=sql.as_uuid(row[1]),
-            kind=row[2],
-            workspace_id=row[3] and sql.as_uuid(row[3]),
-            queue=row[4],
-            seconds_left=None if row[5] is None else float(row[5]),
-            started=bool(row[6]),
-            open=bool(row[7]) and (row[5] is None or row[5] > 0),
-            limited=bool(row[8]),
-            rated=bool(row[9]),
-        )
-        for row in found
-    ]
+    return [_lane(row) for row in found]
+
+
+def _batch_columns() -> str:
+    """What a lane says of its batch ``b`` and queue ``q``; one parameter, the backend."""
+    left = (
+        f"extract(epoch from b.deadline - {sql.now()})"
+        if sql.is_postgres()
+        else "(julianday(b.deadline) - julianday('now')) * 86400.0"
+    )
+    return f"""b.id, b.kind, b.workspace_id, b.queue_id, {left},
+               b.started_at IS NOT NULL,
+               b.backend = %s AND b.state = 'open' AND b.sealed_at IS NOT NULL
+               AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL AND b.unmet_after = 0
+               AND q.paused_at IS NULL,
+               b.parallel IS NOT NULL OR q.concurrency_limit IS NOT NULL
+               OR q.rate_limit IS NOT NULL,
+               q.rate_limit IS NOT NULL"""
+
+
+def _lane(row: Sequence[Any]) -> Lane:
+    return Lane(
+        number=row[0],
+        batch_id=sql.as_uuid(row[1]),
+        kind=row[2],
+        workspace_id=row[3] and sql.as_uuid(row[3]),
+        queue=row[4],
+        seconds_left=None if row[5] is None else float(row[5]),
+        started=bool(row[6]),
+        open=bool(row[7]) and (row[5] is None or row[5] > 0),
+        limited=bool(row[8]),
+        rated=bool(row[9]),
+    )

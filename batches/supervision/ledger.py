@@ -13,7 +13,7 @@ from batches.models import Artefact, LogLine
 from batches.queue import resources
 from batches.queue.claim import Claimed, Lease
 from batches.queue.closing import follow_up
-from batches.queue.settle import Settled, settle
+from batches.queue.settle import Also, Settled, settle
 from batches.queue.verdicts import Verdict
 from batches.states import AttemptOutcome
 from batches.supervision.artefacts import discard
@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 class Ledger:
     """Keeps what has not been committed yet: a database that is away for a while loses nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: Also | None = None) -> None:
+        """``also`` is written with the verdicts that count, in their transaction."""
+        self._also = also
         self._verdicts: list[tuple[Claimed, Verdict]] = []
         self._lines: list[LogLine] = []
 
@@ -57,7 +59,7 @@ class Ledger:
         if not self._verdicts:
             return []
         entries = list(self._verdicts)
-        settled = _settle([verdict for _, verdict in entries])
+        settled = self._settle([verdict for _, verdict in entries])
         del self._verdicts[: len(entries)]
         counted = {item.lease for item in settled}
         for claimed, verdict in entries:
@@ -78,6 +80,24 @@ class Ledger:
             # Other workers were held back by a limit that has room again now.
             wake()
         return settled
+
+    def _settle(self, verdicts: Sequence[Verdict]) -> list[Settled]:
+        try:
+            return settle(verdicts, self._also)
+        except (DataError, IntegrityError) as error:
+            if len(verdicts) > 1:
+                # One answer cannot be stored: it must not take the others with it.
+                return [item for verdict in verdicts for item in self._settle([verdict])]
+            logger.exception("an answer cannot be stored")
+            discard(verdicts[0].files)
+            only = replace(
+                verdicts[0],
+                outcome=AttemptOutcome.ERROR,
+                result=None,
+                files=(),
+                error=f"The answer cannot be stored: {type(error).__name__}",
+            )
+            return settle([only], self._also)
 
 
 def _ids(verdict: Verdict, claimed: Claimed) -> dict[str, object]:
@@ -112,22 +132,3 @@ def _discard(verdict: Verdict) -> None:
     paths = {file.path for file in verdict.files}
     known = set(Artefact.objects.filter(file__in=paths).values_list("file", flat=True))
     discard(file for file in verdict.files if file.path not in known)
-
-
-def _settle(verdicts: Sequence[Verdict]) -> list[Settled]:
-    try:
-        return settle(verdicts)
-    except (DataError, IntegrityError) as error:
-        if len(verdicts) > 1:
-            # One answer cannot be stored: it must not take the others with it.
-            return [item for verdict in verdicts for item in _settle([verdict])]
-        logger.exception("an answer cannot be stored")
-        discard(verdicts[0].files)
-        only = replace(
-            verdicts[0],
-            outcome=AttemptOutcome.ERROR,
-            result=None,
-            files=(),
-            error=f"The answer cannot be stored: {type(error).__name__}",
-        )
-        return settle([only])

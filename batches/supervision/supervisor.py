@@ -19,6 +19,7 @@ from batches import registry
 from batches.models import LogLine, Workspace
 from batches.queue import lease as leases
 from batches.queue.claim import Claimed, Lease
+from batches.queue.settle import Also
 from batches.queue.verdicts import File, Verdict
 from batches.states import AttemptOutcome
 from batches.supervision.artefacts import store
@@ -47,10 +48,11 @@ class Profile:
 class Supervisor:
     """Not thread-safe: one loop calls it."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, also: Also | None = None) -> None:
+        """``also`` is written with each verdict that counts."""
         self.profile = profile
         self.pace = Pace()
-        self.ledger = Ledger()
+        self.ledger = Ledger(also)
         self.workspaces: dict[UUID, Workspace] = {}
         self.backlog: list[Job] = []
         """Claimed, but in no slot at the moment."""

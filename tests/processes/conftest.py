@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
+from django_celery_results.models import TaskResult
 from pytest_django import DjangoDbBlocker
 
 from batches.models import (
@@ -26,7 +27,9 @@ from batches.models import (
 )
 from tests.processes.fleet import Fleet
 
-WRITTEN = (Artefact, LogLine, Dependency, Attempt, Task, Batch, Start, Resource, Chore, User)
+WRITTEN = (
+    Artefact, LogLine, Dependency, Attempt, Task, Batch, Start, Resource, Chore, User, TaskResult,
+)  # fmt: skip
 seven_queues = import_module("batches.migrations.0002_queues_groups_and_tuning")
 
 

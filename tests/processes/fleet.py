@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -56,11 +56,15 @@ def gone(pid: int) -> bool:
 class WorkerProcess:
     """``manage.py worker``, as a person would start it."""
 
-    def __init__(self, data_dir: Path, number: int, arguments: list[str], **env: object) -> None:
+    command = ("-W", "error", "manage.py", "worker", "--slots")
+
+    def __init__(
+        self, data_dir: Path, number: int, slots: int, arguments: Sequence[str], **env: object
+    ) -> None:
         self._log = data_dir / f"worker-{number}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "manage.py", "worker", *arguments],
+                [sys.executable, *self.command, str(slots), *arguments],
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -122,17 +126,59 @@ class WorkerProcess:
         return self.process.wait(timeout=within)
 
 
-class Fleet:
-    """The workers of one test; whatever is left of them at its end is killed."""
+class CeleryProcess(WorkerProcess):
+    """``celery worker``, as a person would start it; its pool's processes are its slots.
 
-    def __init__(self, data_dir: Path) -> None:
+    Without looking for neighbours first, which takes a second.
+    """
+
+    command = (
+        "-m",
+        "celery",
+        "-A",
+        "config",
+        "worker",
+        "--without-mingle",
+        "--loglevel=INFO",
+        "--concurrency",
+    )
+
+    def __init__(
+        self, data_dir: Path, number: int, slots: int, arguments: Sequence[str], **env: object
+    ) -> None:
+        super().__init__(data_dir, number, slots, [f"--hostname=w{number}@%h", *arguments], **env)
+
+    def wait_until_up(self) -> None:
+        def up() -> bool:
+            assert self.process.poll() is None, f"the worker ended:\n{self.log}"
+            return " ready." in self.log
+
+        until(up, what="the worker is up")
+
+    def kill(self) -> None:
+        """SIGKILL to the processes of its pool as well, as when the machine is lost."""
+        pool = self.slots() if self.process.poll() is None else []
+        super().kill()
+        for pid in pool:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class Fleet:
+    """The workers of one test; whatever is left of them at its end is killed.
+
+    With the address of a broker they are Celery's.
+    """
+
+    def __init__(self, data_dir: Path, broker_url: str = "") -> None:
         self.data_dir = data_dir
+        self.broker_url = broker_url
         self.workers: list[WorkerProcess] = []
 
     def start(self, *arguments: str, slots: int = 2, up: bool = True, **env: Any) -> WorkerProcess:
-        worker = WorkerProcess(
-            self.data_dir, len(self.workers), ["--slots", str(slots), *arguments], **env
-        )
+        kind = CeleryProcess if self.broker_url else WorkerProcess
+        env = {"CELERY_BROKER_URL": self.broker_url, **env}
+        worker = kind(self.data_dir, len(self.workers), slots, arguments, **env)
         self.workers.append(worker)
         if up:
             worker.wait_until_up()

@@ -1,4 +1,4 @@
-"""What becomes of a task in a real worker: one worker stands for all of these."""
+"""What becomes of a task in a real worker: one worker stands for all of these on a backend."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from batches.models import Artefact, Resource, Task
 from batches.states import TaskState
 from tests.processes.fleet import Fleet, done, gone, outcomes, pids, submit, task_of, until
 
-pytestmark = pytest.mark.usefixtures("standing")
+pytestmark = [pytest.mark.usefixtures("standing"), pytest.mark.long]
 
 
 def misbehaved(how: str, **more: Any) -> Task:
@@ -197,6 +197,7 @@ def test_the_deadline_bounds_the_wait_for_a_resource(tmp_path: Path) -> None:
     assert task.finished_at >= deadline
 
 
+@pytest.mark.backends("database")
 def test_long_kinds_leave_one_slot_to_the_others(tmp_path: Path) -> None:
     long = submit("long", *({"gate": str(tmp_path / "gate")} for _ in range(3)), priority=10)
     running = Task.objects.filter(batch=long, state=TaskState.RUNNING)

@@ -1,0 +1,75 @@
+"""Publishing to a Celery broker: wake-ups for rows, which may be lost or doubled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from kombu import Connection
+from kombu.exceptions import KombuError, OperationalError
+from kombu.pools import producers
+
+from batches import registry
+from batches.backends import brokers
+from batches.messages import Message
+
+
+class NotPublished(Exception):
+    """The broker did not take all of the messages; ``left`` are those that it did not."""
+
+    def __init__(self, reason: str, left: Sequence[Message]) -> None:
+        super().__init__(reason)
+        self.left = left
+
+
+_ours = threading.local()
+
+
+def _connection() -> Connection:
+    """One that fails at once. Producers of it are pooled by kombu, for each thread."""
+    url = settings.CELERY_BROKER_URL
+    if getattr(_ours, "url", None) != url:
+        options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | brokers.publisher_options(url)
+        _ours.connection = Connection(
+            url, connect_timeout=brokers.CONNECT_SECONDS, transport_options=options
+        )
+        _ours.url = url
+    return _ours.connection
+
+
+def publish(messages: Sequence[Message]) -> None:
+    """Tell Celery workers of these rows.
+
+    Raises:
+        NotPublished: the broker is away, or does not answer; some messages may have been sent.
+    """
+    app = import_string(settings.CELERY_APPLICATION)
+    kinds = registry.kinds()
+    sent = 0
+    try:
+        with producers[_connection()].acquire(block=True, timeout=brokers.ANSWER_SECONDS) as out:
+            for message in messages:
+                _send(app, out, message, kinds[message.kind].task)
+                sent += 1
+    except (OSError, KombuError, OperationalError) as error:
+        raise NotPublished(_words(error), messages[sent:]) from error
+
+
+def _send(app: Any, producer: Any, message: Message, name: str) -> None:
+    app.send_task(
+        name,
+        args=[str(message.task_id)],
+        task_id=str(message.message_id),
+        queue=message.queue,
+        priority=brokers.message_priority(settings.CELERY_BROKER_URL, message.priority),
+        producer=producer,
+        retry=False,
+    )
+
+
+def _words(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}"

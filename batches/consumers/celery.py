@@ -1,0 +1,143 @@
+"""The Celery worker: a task for each kind, and what its main process does beside.
+
+A message names a row. The row says whether it may run; Celery's own state, results and limits
+follow from what the row says, never the other way round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+from uuid import UUID
+
+from billiard.exceptions import SoftTimeLimitExceeded, Terminated
+from celery import Task, bootsteps, signals
+from celery.exceptions import Ignore, Retry
+from celery.worker import state
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from batches import identity, operations, registry
+from batches.consumers.dispatcher import Dispatcher
+from batches.consumers.pool_process import PoolProcess
+from batches.consumers.presence import Presence
+from batches.mirror import TaskFailed
+from batches.models import Task as Row
+from batches.states import BackendName, TaskState
+
+logger = logging.getLogger(__name__)
+app = import_string(settings.CELERY_APPLICATION)
+
+_pool_process: PoolProcess | None = None
+_dispatcher: Dispatcher | None = None
+
+
+# -- in the pool
+
+
+class KindTask(Task):  # type: ignore[misc]
+    """Runs one row: the argument is the id of a task of the console."""
+
+    abstract = True
+    throws = (TaskFailed,)
+
+    def run(self, task_id: str) -> str:
+        """``succeeded``; any other end is an exception, as Celery and Flower expect it."""
+        pool = _of_this_process()
+        try:
+            ended = pool.run(UUID(task_id), self.request.hostname)
+        except SoftTimeLimitExceeded:
+            pool.time_is_up()
+            ended = pool.finish()
+        except BaseException:
+            _leave()
+            raise
+        if ended is None:
+            raise Ignore
+        match ended.settled.state:
+            case TaskState.SUCCEEDED:
+                return "succeeded"
+            case TaskState.CANCELLED:
+                raise Terminated("cancelled")
+            case TaskState.QUEUED:
+                # Nothing is published: when its turn comes again is in the row.
+                raise Retry(ended.error or "handed back", TaskFailed("again", ended.error))
+        raise TaskFailed(ended.settled.failure, ended.error)
+
+
+for kind in registry.kinds().values():
+    app.register_task(type(kind.task, (KindTask,), {"name": kind.task, "__module__": __name__})())
+
+
+def _of_this_process() -> PoolProcess:
+    global _pool_process  # noqa: PLW0603 - one for each process of the pool
+    if _pool_process is None:
+        _pool_process = PoolProcess(identity.worker)
+    return _pool_process
+
+
+def _leave(**_: Any) -> None:
+    global _pool_process  # noqa: PLW0603
+    if _pool_process is not None:
+        _pool_process.close()
+        _pool_process = None
+
+
+# -- in the main process
+
+
+class Console(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Takes its place among the workers, and dispatches, from the first connection on."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's protocol
+        """At each connection to the broker."""
+        if _dispatcher is not None:
+            _dispatcher.reconnected()
+
+
+app.steps["consumer"].add(Console)
+
+
+def _announce(sender: Any, **_: Any) -> None:
+    """Before the pool is forked: its processes claim in the worker's name."""
+    global _dispatcher  # noqa: PLW0603
+    queues = list(sender.app.amqp.queues.consume_from)
+    presence = Presence.announce(queues, registry.kinds(), sender.concurrency, BackendName.CELERY)
+    _dispatcher = Dispatcher(presence, lambda: len(state.active_requests))
+
+
+def _start(**_: Any) -> None:
+    if _dispatcher is not None:
+        _dispatcher.start()
+
+
+def _drain(**_: Any) -> None:
+    if _dispatcher is not None:
+        _dispatcher.drain()
+
+
+def _stop(**_: Any) -> None:
+    if _dispatcher is not None:
+        _dispatcher.stop()
+
+
+def _revoked(request: Any, **_: Any) -> None:
+    """Somebody revoked it in Flower or with ``celery control``: that is a cancel."""
+    row = Row.objects.filter(pk=request.args[0]).first()
+    if row is not None:
+        with contextlib.suppress(operations.Conflict):
+            operations.cancel_task(row)
+
+
+for signal, receiver in (
+    (signals.worker_process_shutdown, _leave),
+    (signals.worker_init, _announce),
+    (signals.worker_ready, _start),
+    (signals.worker_shutting_down, _drain),
+    (signals.worker_shutdown, _stop),
+    (signals.task_revoked, _revoked),
+):
+    signal.connect(receiver, weak=False)

@@ -1,0 +1,172 @@
+"""The threads of a Celery worker's main process: dispatching, its presence, probes, upkeep."""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from batches import dispatch, mirror, registry
+from batches.consumers.presence import Presence
+from batches.consumers.scratch import scratch_folder
+from batches.consumers.upkeep import UpkeepThread
+from batches.consumers.wakeup import Wakeup
+from batches.queue import resources
+from batches.queue.dispatch import broker_came_back
+from batches.queue.schedule import seconds_until_due, wake_due
+from batches.states import WorkerState
+from batches.supervision.supervisor import Profile, Supervisor
+from batches.supervision.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0
+"""Seconds after which it looks by itself: being woken is only a hint."""
+LEAST_PAUSE = 0.002
+"""Seconds between two looks, however often it is woken."""
+PATIENCE = 2.0
+"""Seconds before a broker or a database that failed is tried again."""
+
+
+class Dispatcher:
+    """Keeps the windows of all queues full, as long as its worker lives."""
+
+    def __init__(self, presence: Presence, running: Callable[[], int]) -> None:
+        self._presence = presence
+        self._running = running
+        self._stop = threading.Event()
+        self._draining = False
+        self._looked = float("-inf")
+        self._due_at: float | None = None
+        self._away = False
+        self._again = False
+        self._upkeep = UpkeepThread()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+        self._probes = threading.Thread(target=self._probe, name="probes", daemon=True)
+
+    def start(self) -> None:
+        self._upkeep.__enter__()
+        self._thread.start()
+        self._probes.start()
+
+    def drain(self) -> None:
+        """The worker takes no more messages: others should not count on it."""
+        self._draining = True
+        self._looked = float("-inf")
+
+    def reconnected(self) -> None:
+        """The worker has lost its broker and has it again, perhaps without what was in it."""
+        self._again = True
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in (self._thread, self._probes):
+            thread.join()
+        self._upkeep.__exit__(None, None, None)
+
+    # -- dispatching
+
+    def _run(self) -> None:
+        try:
+            with Wakeup() as wakeup:
+                while not self._stop.is_set():
+                    self._guarded(self._turn)
+                    self._wait(wakeup)
+            self._guarded(lambda: self._presence.say(WorkerState.STOPPED, 0))
+        finally:
+            connection.close()
+
+    def _wait(self, wakeup: Wakeup) -> None:
+        """Until somebody calls, something is due, or it is time to look."""
+        time.sleep(LEAST_PAUSE)
+        deadline = time.monotonic() + (PATIENCE if self._away else LOOK_EVERY)
+        if self._due_at is not None:
+            deadline = min(deadline, max(self._due_at, time.monotonic()))
+        poll = select.poll()
+        if (channel := wakeup.fileno()) is not None:
+            poll.register(channel, select.POLLIN)
+        while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            poll.poll(min(left, wakeup.interval) * 1000)
+            if wakeup.rang() and not self._away:
+                return
+
+    def _turn(self) -> None:
+        look = time.monotonic() - self._looked >= LOOK_EVERY
+        if self._due_at is not None and time.monotonic() >= self._due_at:
+            wake_due()
+            look = True
+        if look:
+            self._looked = time.monotonic()
+            self._look()
+        try:
+            if look:
+                dispatch.repeat()
+            dispatch.dispatch()
+        except dispatch.BrokerAway as error:
+            if not self._away:
+                logger.warning("the broker is away, tasks wait in the database: %s", error)
+            self._away = True
+        else:
+            if self._away:
+                logger.info("the broker is back")
+            self._away = False
+
+    def _look(self) -> None:
+        self._presence.beat(
+            WorkerState.DRAINING if self._draining else WorkerState.RUNNING,
+            self._running(),
+            list(self._upkeep.workspaces),
+            "",
+        )
+        if self._again:
+            broker_came_back()
+            self._again = False
+        mirror.repair()
+        seconds = seconds_until_due()
+        self._due_at = None if seconds is None else time.monotonic() + seconds
+
+    # -- probes
+
+    def _probe(self) -> None:
+        """Ask whether resources that are away are back, in a slot that is started for that."""
+        try:
+            while not self._stop.wait(LOOK_EVERY):
+                self._guarded(self._probe_some)
+        finally:
+            connection.close()
+
+    def _probe_some(self) -> None:
+        if not resources.away():
+            return
+        with scratch_folder(f"{self._presence.name}-probes") as scratch:
+            supervisor = Supervisor(Profile(1, registry.kinds(), scratch))
+            watch = Watch(supervisor)
+            try:
+                while resources.away() and not self._stop.wait(0.05):
+                    for slot in supervisor.slots:
+                        slot.flush()
+                        supervisor.hear(slot)
+                    watch.turn()
+                    if idle := watch.idle_slots():
+                        watch.probe(resources.due_for_probe(registry.kinds(), len(idle)))
+            finally:
+                supervisor.stop_now()
+
+    @staticmethod
+    def _guarded(step: Callable[[], None]) -> None:
+        """Run a step that must not end its thread: without it nothing would be dispatched."""
+        try:
+            step()
+        except DatabaseError as error:
+            logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
+            connection.close()
+            time.sleep(LOOK_EVERY)
+        except Exception:
+            logger.exception("a turn failed, trying again")
+            connection.close()
+            time.sleep(LOOK_EVERY)

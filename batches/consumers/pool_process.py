@@ -1,0 +1,184 @@
+"""What a process of a Celery worker's pool does with a message: one lease, in its own slot."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils import timezone
+
+from agents.contract import JSON, lease_clock
+from batches import mirror, registry
+from batches.backends.database import wake
+from batches.consumers.poller import BUSY_TICK, PATIENCE
+from batches.consumers.scratch import scratch_folder
+from batches.models import Workspace
+from batches.places import openable
+from batches.queue.claim import Claimed, Lease, NotHere, claim_by_id
+from batches.queue.dispatch import not_told
+from batches.queue.settle import Settled
+from batches.queue.verdicts import Verdict
+from batches.queue.walk import Claimant
+from batches.states import AttemptOutcome, BackendName
+from batches.supervision.supervisor import Profile, Supervisor
+from batches.supervision.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+PLACES_EVERY = 5.0
+"""Seconds between looks at which workspaces can be opened here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the attempt that a message set off ended."""
+
+    settled: Settled
+    error: str
+
+
+class PoolProcess:
+    """The supervisor of one pool process. Its slot stays between messages."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._kinds = registry.kinds()
+        self._places: dict[UUID, Workspace] = {}
+        self._places_at = float("-inf")
+        self._claimed: Claimed | None = None
+        self._hostname = ""
+        self._ended: dict[Lease, Ended] = {}
+        self._cleanup = contextlib.ExitStack()
+        scratch = self._cleanup.enter_context(scratch_folder(f"{worker}-{os.getpid()}"))
+        self.supervisor = Supervisor(Profile(1, self._kinds, scratch), self._mirror)
+        self._watch = Watch(self.supervisor)
+
+    def run(self, task: UUID, hostname: str) -> Ended | None:
+        """Claim the task that a message named, run it and settle it.
+
+        None: it may not run now, or its answer came too late to count.
+        """
+        self._hostname = hostname
+        self._hear(0.0)  # the slot may have gone, or ended for good, since the last message
+        self._look_at_places()
+        expires = lease_clock() + settings.LEASE_SECONDS
+        claimant = Claimant(
+            worker=self._worker, backend=BackendName.CELERY, workspaces=frozenset(self._places)
+        )
+        try:
+            claimed = claim_by_id(claimant, task)
+        except NotHere as error:
+            # It stays marked, so that it is sent again after a while, to whoever comes first then.
+            logger.warning("handed on: %s", error, extra={"task": task})
+            return None
+        if claimed is None:
+            not_told([task])
+            return None
+        self._claimed = claimed
+        self.supervisor.workspaces = self._places
+        self._say_started(claimed)
+        self.supervisor.offer([claimed], expires)
+        return self.finish()
+
+    def close(self) -> None:
+        """Hand back what runs, and leave nothing behind."""
+        self.supervisor.stop_now()
+        try:
+            self.supervisor.ledger.commit()
+        except DatabaseError:
+            logger.exception("what ran is not handed back: its lease will run out")
+        self._cleanup.close()
+
+    def time_is_up(self) -> None:
+        """Celery's own limit was reached, behind the task's: end what runs."""
+        leases = [job.claimed.lease for job in self.supervisor.held()]
+        self.supervisor.drop(leases, AttemptOutcome.TIMEOUT, "Celery's time limit was reached.")
+
+    def finish(self) -> Ended | None:
+        """Wait for the end of what runs; None: its answer came too late to count."""
+        failures = 0
+        while True:
+            try:
+                self._hear(BUSY_TICK)
+                self._watch.turn()
+                self.supervisor.assign()
+                self.supervisor.ledger.commit()
+                failures = 0
+            except DatabaseError as error:
+                failures += 1
+                logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
+                connection.close()
+                time.sleep(PATIENCE[min(failures, len(PATIENCE)) - 1])
+                continue
+            if not self.supervisor.busy:
+                wake()
+                return self._ended.pop(self._claimed.lease, None) if self._claimed else None
+
+    def _hear(self, pause: float) -> None:
+        """What the slot says, waiting for it at most so many seconds."""
+        [slot] = self.supervisor.slots
+        poll = select.poll()
+        writing = select.POLLOUT if slot.has_more_to_write else 0
+        poll.register(slot.fileno(), select.POLLIN | writing)
+        ready = poll.poll(pause * 1000)
+        if ready:
+            slot.flush()
+        if ready or slot.inbox:
+            self.supervisor.hear(slot)
+
+    def _look_at_places(self) -> None:
+        if time.monotonic() - self._places_at > PLACES_EVERY:
+            self._places = openable()
+            self._places_at = time.monotonic()
+
+    def _say_started(self, claimed: Claimed) -> None:
+        try:
+            mirror.write([self._record(claimed, mirror.STARTED, timezone.now())])
+        except DatabaseError:
+            logger.exception("Celery's record of %s stays behind", claimed.lease.task_id)
+            connection.close()
+
+    def _mirror(self, entries: Sequence[tuple[Verdict, Settled]]) -> None:
+        """Celery's record, in the transaction that settles the row."""
+        claimed = self._claimed
+        records = []
+        for verdict, settled in entries:
+            if claimed is None or verdict.lease != claimed.lease:
+                continue  # handed back without having been begun
+            began = timezone.now() - timedelta(seconds=verdict.seconds)
+            status = mirror.status(settled.state, verdict.lease.attempt)
+            records.append(
+                self._record(claimed, status, began, verdict.result, settled.failure, verdict.error)
+            )
+            self._ended[verdict.lease] = Ended(settled, verdict.error)
+        mirror.write(records)
+
+    def _record(
+        self,
+        claimed: Claimed,
+        status: str,
+        began: datetime,
+        result: JSON | None = None,
+        failure: str = "",
+        error: str = "",
+    ) -> mirror.Record:
+        return mirror.Record(
+            task_id=claimed.lease.task_id,
+            kind=claimed.kind,
+            status=status,
+            worker=self._hostname,
+            started_at=began,
+            result=result,
+            failure=failure,
+            error=error,
+        )

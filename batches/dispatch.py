@@ -1,0 +1,105 @@
+"""Sending Celery workers what they need to hear, between the rows and the broker.
+
+The rows are marked first, in a transaction; messages are published after its commit. What cannot be
+published is unmarked, and tried again by whoever dispatches next: every worker does, every second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import cache
+from importlib import import_module
+
+from django.db import connection
+
+from batches.messages import Message
+from batches.queue import dispatch as rows
+from batches.queue import resources
+
+logger = logging.getLogger(__name__)
+
+
+class BrokerAway(Exception):
+    """The broker took no message; the text says why. The tasks wait in the database."""
+
+
+@cache
+def _publisher() -> tuple[Callable[[Sequence[Message]], None], type[Exception]]:
+    """Imported on first use: an installation without a broker never needs Celery."""
+    module = import_module("batches.backends.celery")
+    return module.publish, module.NotPublished
+
+
+def dispatch() -> int:
+    """Publish what the windows have room for; returns how many messages were sent.
+
+    Raises:
+        BrokerAway: what was not sent is unmarked again.
+    """
+    sent = 0
+    while messages := rows.tell(resources.away()):
+        _publish(messages)
+        sent += len(messages)
+    return sent
+
+
+def repeat() -> int:
+    """Publish again what nobody came with for too long.
+
+    Raises:
+        BrokerAway: as above.
+    """
+    messages = rows.tell_again()
+    if messages:
+        logger.warning("%d messages seem to be lost, sending them again", len(messages))
+        _publish(messages)
+    return len(messages)
+
+
+def _publish(messages: Sequence[Message]) -> None:
+    publish, not_published = _publisher()
+    try:
+        publish(messages)
+    except not_published as error:
+        left: Sequence[Message] = error.left  # type: ignore[attr-defined]
+        rows.not_told(message.task_id for message in left)
+        raise BrokerAway(str(error)) from error
+
+
+NUDGE_SECONDS = 1.5
+"""How long somebody who submitted waits for the broker."""
+_nudging = threading.Lock()
+
+
+def nudge() -> bool:
+    """Dispatch now rather than when a worker looks; False where the broker is slow or away.
+
+    In a thread, since a broker that hangs does so for longer than anybody should wait. There is
+    one at a time: more would only hang as well.
+    """
+    if not _nudging.acquire(blocking=False):
+        return False
+    done: Future[bool] = Future()
+    threading.Thread(target=_nudge, args=(done,), name="nudge", daemon=True).start()
+    try:
+        return done.result(timeout=NUDGE_SECONDS)
+    except TimeoutError:
+        return False
+
+
+def _nudge(done: Future[bool]) -> None:
+    try:
+        dispatch()
+        done.set_result(True)
+    except BrokerAway as error:
+        logger.warning("the broker is away, tasks wait in the database: %s", error)
+        done.set_result(False)
+    except Exception:
+        logger.exception("dispatching failed: workers will see to it")
+        done.set_result(False)
+    finally:
+        _nudging.release()
+        connection.close()

@@ -1,0 +1,242 @@
+"""Which waiting tasks are told to Celery workers next: a window of messages for each queue.
+
+A message only says "look at this row". The rows say what may run and in which order, so few
+messages are in the broker at any time: what is not there yet can still be re-ordered, paused or
+cancelled, and what the broker loses is told of again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from batches.messages import Message
+from batches.models import Worker
+from batches.queue import sql
+from batches.queue.claim import Ahead, places_left, without
+from batches.queue.walk import Claimant, Lane, in_order
+from batches.states import BackendName, WorkerState
+
+LEAST_WINDOW, PER_SLOT = 8, 2
+"""Messages of one queue that may wait in the broker: so many a live slot, but never fewer."""
+PATIENCE, LONGEST_PATIENCE = 30.0, 900.0
+"""Seconds until a message that nobody came with is sent again, doubling from the first on."""
+IDLE_PATIENCE = 8.0
+"""The same where a worker of the queue has nothing to do: it would have come long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A live Celery worker. ``queues`` empty: it reads all of them."""
+
+    queues: frozenset[str]
+    slots: int
+    idle: bool
+    workspaces: frozenset[UUID]
+
+    def reads(self, queue: str) -> bool:
+        return not self.queues or queue in self.queues
+
+
+def readers() -> list[Reader]:
+    """The Celery workers that were heard of lately."""
+    running = Worker.objects.live().filter(state=WorkerState.RUNNING)
+    return [
+        Reader(
+            queues=frozenset(row.queues),
+            slots=row.slots,
+            idle=row.running < row.slots,
+            workspaces=frozenset(UUID(place) for place in row.workspaces),
+        )
+        for row in running.filter(backend=BackendName.CELERY)
+    ]
+
+
+def window(queue: str, live: Iterable[Reader]) -> int:
+    """Most messages of a queue in the broker at one time."""
+    slots = sum(reader.slots for reader in live if reader.reads(queue))
+    return max(LEAST_WINDOW, PER_SLOT * slots)
+
+
+@dataclass(slots=True)
+class _Outstanding:
+    """Messages that are out: told, and not yet claimed."""
+
+    live: Sequence[Reader]
+    by_queue: Counter[str] = field(default_factory=Counter)
+    by_batch: Counter[UUID] = field(default_factory=Counter)
+
+    def room(self, queue: str) -> int:
+        """None while more than half of the window is out: messages are sent several at a time."""
+        most, out = window(queue, self.live), self.by_queue[queue]
+        return 0 if 2 * out > most else most - out
+
+    def add(self, queue: str, batch: UUID, number: int) -> None:
+        self.by_queue[queue] += number
+        self.by_batch[batch] += number
+
+
+def tell(away: frozenset[str]) -> list[Message]:
+    """Mark the tasks whose turn has come as dispatched; to be published once that is committed.
+
+    In claim order over all queues. Where a queue has more to do than its window holds, the workers
+    that read it have enough, and get nothing less urgent from other queues: a broker gives no
+    order across queues that could be relied on.
+    """
+    live = readers()
+    claimant = Claimant("", BackendName.CELERY, away=away)
+    # Without a transaction, which on SQLite would keep writers waiting.
+    if not any(True for _ in _whose_turn(claimant, live, _outstanding(live))):
+        return []
+    told: list[Message] = []
+    with transaction.atomic():
+        _take_turns()
+        out = _outstanding(live)
+        limited: set[str] = set()
+        for lane in _whose_turn(claimant, live, out):
+            if lane.queue not in limited:
+                told += _tell_lane(claimant, lane, out, limited)
+    return told
+
+
+def _whose_turn(claimant: Claimant, live: Sequence[Reader], out: _Outstanding) -> Iterator[Lane]:
+    """The lanes that messages may be sent of now, in claim order.
+
+    ``out`` is looked at again after each: the caller adds to it.
+    """
+    occupied: set[int] = set()
+    for lane in in_order(claimant):
+        if live and len(occupied) == len(live):
+            return
+        if not lane.open or not _can_be_opened(lane, live):
+            continue
+        reading = {number for number, reader in enumerate(live) if reader.reads(lane.queue)}
+        if reading and reading <= occupied:
+            continue
+        if out.room(lane.queue) > 0:
+            yield lane
+        if out.room(lane.queue) <= 0:
+            occupied |= reading
+
+
+def _take_turns() -> None:
+    """Two dispatchers at once would both find the window empty."""
+    if sql.is_postgres():
+        sql.rows(f"SELECT name FROM {sql.QUEUE} ORDER BY name FOR NO KEY UPDATE")
+
+
+def _outstanding(live: Sequence[Reader]) -> _Outstanding:
+    out = _Outstanding(live)
+    found = sql.rows(
+        f"SELECT b.queue_id, t.batch_id, count(*) FROM {sql.TASK} t "
+        f"JOIN {sql.BATCH} b ON b.id = t.batch_id "
+        f"WHERE {DISPATCHED} GROUP BY b.queue_id, t.batch_id"
+    )
+    for queue, batch, number in found:
+        out.add(queue, sql.as_uuid(batch), number)
+    return out
+
+
+DISPATCHED = "t.state = 'queued' AND t.dispatched_at IS NOT NULL"
+"""As the condition of the index is written."""
+
+
+def _can_be_opened(lane: Lane, live: Sequence[Reader]) -> bool:
+    """Has a worker that reads its queue got its workspace?"""
+    return lane.workspace_id is None or any(
+        reader.reads(lane.queue) and lane.workspace_id in reader.workspaces for reader in live
+    )
+
+
+def _tell_lane(
+    claimant: Claimant, lane: Lane, out: _Outstanding, limited: set[str]
+) -> list[Message]:
+    room = out.room(lane.queue)
+    if room > 0 and lane.limited:
+        ahead = Ahead(out.by_queue[lane.queue], out.by_batch[lane.batch_id])
+        room = places_left(lane, room, limited, ahead=ahead)
+    if room <= 0:
+        return []
+    needs, away = without(claimant.away)
+    chosen = (
+        f"SELECT t.id FROM {sql.TASK} t WHERE {sql.READY.format(t='t')} AND t.lane = %s "
+        f"AND {sql.unindexed('t.batch_id')} = %s {needs} "
+        f"ORDER BY t.position LIMIT %s{sql.locked('FOR UPDATE SKIP LOCKED')}"
+    )
+    found = sql.rows(
+        f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = 1 "
+        f"WHERE {sql.picked(chosen)} AND state = 'queued' "
+        "RETURNING id, kind, priority, message_id, position",
+        [lane.number, sql.one_id(lane.batch_id), *away, room],
+    )
+    out.add(lane.queue, lane.batch_id, len(found))
+    return [_message(row, lane.queue) for row in sorted(found, key=lambda row: int(row[4]))]
+
+
+def _message(row: Sequence[Any], queue: str) -> Message:
+    task_id = sql.as_uuid(row[0])
+    message_id = task_id if row[3] is None else sql.as_uuid(row[3])
+    return Message(task_id, row[1], queue, row[2], message_id)
+
+
+def tell_again() -> list[Message]:
+    """Messages that should be sent once more: nobody came with them for too long.
+
+    Never for a queue that nobody reads. One that was not lost does no harm: the row is claimed
+    once.
+    """
+    live = readers()
+    age = (
+        f"extract(epoch from {sql.now()} - t.dispatched_at)"
+        if sql.is_postgres()
+        else "(julianday('now') - julianday(t.dispatched_at)) * 86400.0"
+    )
+    waiting = sql.rows(
+        f"SELECT t.id, b.queue_id, t.dispatches, {age} FROM {sql.TASK} t "
+        f"JOIN {sql.BATCH} b ON b.id = t.batch_id WHERE {DISPATCHED}"
+    )
+    late = {
+        sql.as_uuid(task_id): queue
+        for task_id, queue, dispatches, seconds in waiting
+        if (patience := _patience(queue, live, dispatches)) and float(seconds) > patience
+    }
+    if not late:
+        return []
+    found = sql.rows(
+        f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = dispatches + 1 "
+        f"WHERE {sql.in_ids('id')} AND state = 'queued' AND dispatched_at IS NOT NULL "
+        "RETURNING id, kind, priority, message_id",
+        [sql.ids(late)],
+    )
+    return [_message(row, late[sql.as_uuid(row[0])]) for row in found]
+
+
+def _patience(queue: str, live: Sequence[Reader], dispatches: int) -> float | None:
+    reading = [reader for reader in live if reader.reads(queue)]
+    if not reading:
+        return None
+    if any(reader.idle for reader in reading):
+        return IDLE_PATIENCE
+    return min(LONGEST_PATIENCE, PATIENCE * 2.0 ** min(dispatches - 1, 16))
+
+
+def not_told(tasks: Iterable[UUID]) -> int:
+    """Take marks back: the messages were not sent, or came at a moment when nothing could run."""
+    return sql.change(
+        f"UPDATE {sql.TASK} SET dispatched_at = NULL "
+        f"WHERE {sql.in_ids('id')} AND state = 'queued' AND dispatched_at IS NOT NULL",
+        [sql.ids(tasks)],
+    )
+
+
+def broker_came_back() -> int:
+    """What was told before may be lost with the broker's memory: be impatient with it again."""
+    return sql.change(
+        f"UPDATE {sql.TASK} SET dispatches = 1 "
+        "WHERE state = 'queued' AND dispatched_at IS NOT NULL AND dispatches > 1"
+    )

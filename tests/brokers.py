@@ -1,0 +1,159 @@
+"""Private message brokers on free ports, to be stopped and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 40
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def missing(what: str, how: str) -> None:
+    """Fails in CI, skips elsewhere."""
+    told = f"{what} is missing: {how}"
+    if os.environ.get("CI"):
+        pytest.fail(told)
+    pytest.skip(told)
+
+
+class Broker:
+    """A server process of its own, in a folder of its own."""
+
+    name: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """What to run, and the environment that it needs."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        command, env = self.command()
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            log_text = (self.folder / f"{self.name}.log").read_text(errors="replace")
+            assert self.process.poll() is None, f"{self.name} ended:\n{log_text}"
+            assert time.monotonic() < deadline, f"{self.name} does not answer:\n{log_text}"
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        """Does it speak its protocol yet?"""
+        raise NotImplementedError
+
+    def asked(self, question: bytes, size: int) -> bytes:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:
+                client.sendall(question)
+                return client.recv(size)
+        except OSError:
+            return b""
+
+    def freeze(self) -> None:
+        """It hangs: connections are taken and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL to all of it."""
+        if self.process is not None:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
+
+class Redis(Broker):
+    """Without persistence: a restart loses every message."""
+
+    name = "redis"
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        server = shutil.which("redis-server")
+        if server is None:
+            missing("Redis", "apt-get install redis-server")
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                   "--appendonly", "no", "--dir", str(self.folder)]  # fmt: skip
+        return [str(server), *options], {}
+
+    def answers(self) -> bool:
+        return self.asked(b"PING\r\n", 5) == b"+PONG"
+
+
+class RabbitMQ(Broker):
+    """A node of its own; its messages are on disk and survive a restart."""
+
+    name = "rabbitmq"
+    SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server")
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        # Not Debian's wrapper in /usr/sbin, which runs as its own user in its own folders.
+        script = next((path for path in self.SCRIPTS if Path(path).exists()), None)
+        if script is None:
+            missing("RabbitMQ", "apt-get install rabbitmq-server")
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.local = 127.0.0.1:{self.port}\nlog.console = true\n"
+        )
+        return [str(script)], {
+            "HOME": str(self.folder),
+            "RABBITMQ_NODENAME": f"oc-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+        }
+
+    def answers(self) -> bool:
+        # The header of AMQP 0-9-1; a node that is ready begins its handshake with a frame.
+        return self.asked(b"AMQP\x00\x00\x09\x01", 1) == b"\x01"

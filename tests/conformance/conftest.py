@@ -1,0 +1,108 @@
+"""The same behaviours on every backend: database workers, Celery over Redis and over RabbitMQ.
+
+Celery is shown on PostgreSQL, where workers on several machines would meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from pytest_django import DjangoDbBlocker
+
+from batches.backends import brokers
+from batches.models import Worker
+from tests.brokers import Broker, RabbitMQ, Redis
+from tests.processes.conftest import transactional_db, wipe
+from tests.processes.fleet import Fleet
+
+__all__ = ["transactional_db"]
+
+BACKENDS = ["database", "redis", "rabbitmq"]
+SERVERS: dict[str, type[Broker]] = {"redis": Redis, "rabbitmq": RabbitMQ}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("backends")
+        chosen = only.args if only else BACKENDS
+        metafunc.parametrize("backend", chosen, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def backend(request: pytest.FixtureRequest) -> str:
+    """Its name."""
+    if request.param != "database" and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        pytest.skip("Celery is shown on PostgreSQL")
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def broker(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | None]:
+    """A server of its own; None for the database backend."""
+    if backend == "database":
+        yield None
+        return
+    server = SERVERS[backend](tmp_path_factory.mktemp(backend))
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def point_to(url: str) -> None:
+    """Let this process speak to a broker, as the settings of a web process would."""
+    from config.celery import app, queues
+
+    settings.CELERY_BROKER_URL = url
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(url)
+    app.conf.broker_url = url
+    app.conf.task_queues = queues()
+    app.__dict__.pop("amqp", None)
+
+
+@pytest.fixture(scope="module")
+def standing_fleet(
+    broker: Broker | None,
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    """One worker with two slots for all behaviours of a backend: they leave nothing running."""
+    with django_db_blocker.unblock():
+        wipe()
+        url = broker.url if broker else ""
+        workers = Fleet(tmp_path_factory.mktemp("standing"), url)
+        try:
+            if url:
+                point_to(url)
+            workers.start(slots=2)
+            yield workers
+        finally:
+            workers.close()
+            Worker.objects.all().delete()
+            settings.CELERY_BROKER_URL = ""
+
+
+@pytest.fixture
+def standing(standing_fleet: Fleet, transactional_db: None) -> Fleet:
+    """The worker, with a database that holds nothing but its row."""
+    return standing_fleet
+
+
+@pytest.fixture
+def fleet(broker: Broker | None, transactional_db: None, tmp_path: Path) -> Iterator[Fleet]:
+    """Starts workers for one test alone; the standing one is not to be there."""
+    url = broker.url if broker else ""
+    if url:
+        point_to(url)
+    workers = Fleet(tmp_path, url)
+    try:
+        yield workers
+    finally:
+        workers.close()
+        Worker.objects.all().delete()
+        settings.CELERY_BROKER_URL = ""
