@@ -43,7 +43,7 @@ class Plan:
 class Servers:
     """The MCP servers that a person may name; looked up once, when the first item names one."""
 
-    def __init__(self, owner: User, workspace: Workspace | None) -> None:
+    def __init__(self, owner: User, workspace: str | None) -> None:
         self._owner = owner
         self._workspace = workspace
 
@@ -76,7 +76,10 @@ class Errors:
         self.found: list[FieldError] = []
 
     def add(self, field: str, message: str) -> None:
-        self.found.append(FieldError(field, message))
+        error = FieldError(field, message)
+        if error in self.found:
+            return  # of an option, which is read with every item
+        self.found.append(error)
         if len(self.found) >= MOST_ERRORS:
             self.raise_any()
 
@@ -172,7 +175,7 @@ def vet_items(
     names: dict[str, int] = {}
     wanted: dict[int, tuple[str, ...]] = {}
     links = 0
-    servers = Servers(owner, plan.workspace)
+    servers = Servers(owner, submission.workspace)
     if plan.kind.processor.needs_workspace and submission.workspace is None:
         errors.add("workspace", "This kind of task works in a workspace: name one.")
     for position, item in _bounded(submission.items, plan.kind.items):
@@ -243,10 +246,11 @@ def _edges(
 
 
 def _cycle(edges: dict[int, list[int]]) -> list[int]:
-    """The positions of one cycle, first and last the same; empty without one."""
+    """The positions of one cycle from its lowest on, first and last the same; empty without one."""
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
-        cycle: list[int] = error.args[1]
-        return cycle
+        cycle: list[int] = error.args[1][1:]
+        first = cycle.index(min(cycle))
+        return [*cycle[first:], *cycle[: first + 1]]
     return []
