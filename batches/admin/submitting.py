@@ -15,7 +15,7 @@ from rest_framework.exceptions import ParseError
 from agents.contract import JSON
 from batches import registry
 from batches.admin.skin import Textarea, TextInput
-from batches.api.parsing import object_in
+from batches.api.parsing import object_in, value_in
 from batches.api.reading import BY_LINES, understood, understood_by_lines
 from batches.models import Queue, Workspace
 from batches.states import OnFailure
@@ -126,7 +126,10 @@ def pasted(text: str, field: str) -> list[Any]:
     """
     text = text.strip()
     if text.startswith("["):
-        listed: list[Any] = _object(f'{{"items": {text}}}', field)["items"]
+        try:
+            listed: list[Any] = value_in(text.encode("utf-8", "surrogatepass"), "text")
+        except ParseError as wrong:
+            raise InvalidSubmission([FieldError(field, str(wrong.detail))]) from None
         return listed
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not text.startswith("{"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rest_framework import serializers
@@ -130,13 +131,16 @@ def _check(value: Any, levels: int) -> None:
         raise serializers.ValidationError(f"Nested more than {MOST_LEVELS} levels deep.")
     if isinstance(value, str):
         storable(value)
-    elif isinstance(value, list):
-        for each in value:
-            _check(each, levels - 1)
-    elif isinstance(value, dict):
-        for name, each in value.items():
-            storable(name)
-            _check(each, levels - 1)
+    elif isinstance(value, (list, dict)):
+        parts: Iterable[tuple[Any, Any]] = (
+            enumerate(value) if isinstance(value, list) else value.items()
+        )
+        for key, each in parts:
+            try:
+                storable(str(key))
+                _check(each, levels - 1)
+            except serializers.ValidationError as wrong:
+                raise serializers.ValidationError({key: wrong.detail}) from None
 
 
 class StrictSerializer(serializers.Serializer[Any]):

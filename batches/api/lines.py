@@ -89,7 +89,14 @@ def lined_submission(kind: Kind, options: JSON, lines: Lines) -> Submission:
     try:
         serializer.is_valid(raise_exception=True)
     except ValidationError as wrong:
-        raise InvalidSubmission(list(field_errors(wrong.detail))) from wrong
+        raise InvalidSubmission(
+            [
+                FieldError(kind.items, "Line 1: The items come after it, one on each line.")
+                if error.field == kind.items
+                else error
+                for error in field_errors(wrong.detail)
+            ]
+        ) from wrong
     body = {**serializer.validated_data, kind.items: _items(lines, shape, kind.items)}
     return submission(kind.name, kind.items, body)
 

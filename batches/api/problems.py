@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -73,6 +75,7 @@ _PLAIN: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (OperationalError, HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer; try again."),
 )
 """The first that fits decides; without a text of ours, the exception's own is shown."""
+_PLAIN_NAME = re.compile(r"[\w$-]+")
 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response:
@@ -96,7 +99,7 @@ def _problem_of(exc: Exception) -> Problem:
     match exc:
         case InvalidSubmission():
             return _invalid(exc.errors)
-        case exceptions.ValidationError():
+        case exceptions.ValidationError() | exceptions.ParseError():
             return _invalid(list(field_errors(exc.detail)))
         case exceptions.APIException():
             return Problem(HTTPStatus(exc.status_code), str(exc.detail), headers=_headers(exc))
@@ -123,7 +126,10 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
 
 
 def field_errors(detail: Any, path: str = "") -> Iterator[FieldError]:
-    """DRF's nested errors as paths: ``{"targets": {3: {"path": […]}}}`` is ``targets[3].path``."""
+    """DRF's nested errors as paths: ``{"targets": {3: {"path": […]}}}`` is ``targets[3].path``.
+
+    A name that could be taken for a path is put as ``["a.b"]``.
+    """
     if isinstance(detail, dict):
         for key, value in detail.items():
             yield from field_errors(value, _below(path, key))
@@ -143,10 +149,10 @@ def _of_list(details: Iterable[Any], path: str) -> Iterator[FieldError]:
 
 
 def _below(path: str, key: str | int) -> str:
-    if key == "non_field_errors":
-        return path
     if isinstance(key, int):
         return f"{path}[{key}]"
+    if not _PLAIN_NAME.fullmatch(key):
+        return f"{path}[{json.dumps(key)}]"
     return f"{path}.{key}" if path else key
 
 

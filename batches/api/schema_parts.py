@@ -53,7 +53,7 @@ PROBLEM: Schema = {
                 "type": "object",
                 "properties": {
                     "field": _TEXT
-                    | {"description": "A path into the body, such as `targets[3].path`."},
+                    | {"description": "A path into the body, as `targets[3].path`; or `body`."},
                     "message": _TEXT,
                 },
                 "required": ["field", "message"],

@@ -107,7 +107,11 @@ def test_json_lines_are_uploaded(browser: Client, settings: Any, *, in_memory: b
         ({"kind": "validation", "items": "a\n/etc/passwd"}, "targets[1].path", "not absolute"),
         ({"kind": "validation", "items": "{}\n{"}, "targets[1]", "not JSON"),
         ({"kind": "validation", "items": "[1]"}, "targets[0]", "Must be an object"),
-        ({"kind": "validation", "items": "[1"}, "targets", "not JSON"),
+        (
+            {"kind": "validation", "items": "[1"},
+            "targets",
+            "not JSON: Expecting ',' delimiter: line 1 column 3.",
+        ),
         ({"kind": "validation", "items": "a", "options": "{"}, "options", "not JSON"),
         ({"kind": "validation", "items": "a", "options": '{"x": 1}'}, "x", "Unknown"),
         ({"kind": "validation", "items": "a", "priority": "11"}, "priority", "10"),

@@ -178,7 +178,7 @@ def test_the_wrong_field_of_a_kind_is_named(client, address, body, field):
         ({"items": [{"depends_on": [1]}]}, "items[0].depends_on[0]"),
         ({"items": [{"depends_on": ["ghost"]}]}, "items[0].depends_on[0]"),
         ({"items": [{"id": "a", "depends_on": ["a"]}]}, "items[0].depends_on"),
-        ({"items": [{"x": {"y": ["a\0"]}}]}, "items[0].x"),
+        ({"items": [{"x": {"y": ["a\0"]}}]}, "items[0].x.y[0]"),
     ],
     ids=str,
 )
