@@ -80,7 +80,7 @@ _PLAIN_NAME = re.compile(r"[\w$-]+")
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response:
     """The answer to any exception of a view: DRF's ``EXCEPTION_HANDLER``."""
-    problem = _problem_of(exc)
+    problem = _problem_of(exc, context["view"])
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s in %s", type(exc).__name__, context["view"], exc_info=exc)
     set_rollback()
@@ -95,12 +95,14 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response:
     )
 
 
-def _problem_of(exc: Exception) -> Problem:
+def _problem_of(exc: Exception, view: Any) -> Problem:
     match exc:
         case InvalidSubmission():
             return _invalid(exc.errors)
         case exceptions.ValidationError() | exceptions.ParseError():
             return _invalid(list(field_errors(exc.detail)))
+        case exceptions.UnsupportedMediaType():
+            return _unsupported(exc, [parser.media_type for parser in view.parser_classes])
         case exceptions.APIException():
             return Problem(HTTPStatus(exc.status_code), str(exc.detail), headers=_headers(exc))
     for kind, status, text in _PLAIN:
@@ -113,6 +115,15 @@ def _invalid(errors: list[FieldError]) -> Problem:
     first = f"{errors[0].field}: {errors[0].message}"
     more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
     return Problem(HTTPStatus.BAD_REQUEST, first + more, errors)
+
+
+def _unsupported(exc: exceptions.UnsupportedMediaType, taken: list[str]) -> Problem:
+    """Says which types are right, and so does ``Accept`` (RFC 9110, section 15.5.16)."""
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"The Content-Type must be {' or '.join(taken)}. {exc.detail}",
+        headers={"Accept": ", ".join(taken)},
+    )
 
 
 def _headers(exc: exceptions.APIException) -> dict[str, str]:

@@ -32,7 +32,7 @@ MEANINGS: dict[int, str] = {
     406: "No format that is accepted is served.",
     411: "The body came without a length.",
     413: "The body is too large.",
-    415: "The body is not `application/json`.",
+    415: "The body is of no type that is read here: `Accept` names those that are.",
     503: "The database did not answer; try again.",
 }
 
