@@ -1,4 +1,4 @@
-"""Who may do what: every endpoint, asked by everybody."""
+"""Who may do what: every method of every address, asked by everybody."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from django.core.files.base import ContentFile
 from django.db import transaction
 from django.urls import get_resolver
 
+from batches import registry
 from batches.api.urls import urlpatterns
 from batches.models import Artefact, Batch, McpServer, Queue, Task, Workspace
 from batches.states import AttemptOutcome
+from config.settings import TASK_KINDS
 
 # Who may do what does not depend on the database.
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]
@@ -23,8 +25,10 @@ CALLS = {
     ("GET", "/metrics"): (401, 403, 200, 200, 200, 200),
     ("GET", "/schema"): (401, 403, 200, 200, 200, 200),
     ("GET", "/docs"): (401, 403, 200, 200, 200, 200),
-    ("POST", "/batch/noop"): (401, 403, 403, 202, 400, 202),
-    ("GET", "/batch/noop"): (401, 403, 403, 405, 405, 405),
+    ("POST", "/batch/validation"): (401, 403, 403, 202, 400, 202),
+    ("POST", "/batch/tests"): (401, 403, 403, 202, 400, 202),
+    ("POST", "/batch/mcp-operations"): (401, 403, 403, 202, 400, 202),
+    ("GET", "/batch/tests"): (401, 403, 403, 405, 405, 405),
     ("GET", "/batch"): (401, 403, 200, 200, 200, 200),
     ("OPTIONS", "/batch"): (401, 403, 200, 200, 200, 200),
     ("PUT", "/batch"): (401, 403, 405, 405, 405, 405),
@@ -63,7 +67,12 @@ CALLS = {
     ("POST", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
 }
 BODIES = {
-    ("POST", "/batch/noop"): {"workspace": "red", "items": [{}]},
+    ("POST", "/batch/validation"): {"workspace": "red", "targets": [{"path": "a.py"}]},
+    ("POST", "/batch/tests"): {"workspace": "red", "modules": [{"path": "t.py"}]},
+    ("POST", "/batch/mcp-operations"): {
+        "workspace": "red",
+        "operations": [{"server": "reds", "tool": "ask"}],
+    },
     ("PATCH", "/batch/{batch}"): {"priority": 1},
     ("PATCH", "/batch/tasks/{task}"): {"priority": 1},
     ("PATCH", "/batch/queues/tests"): {"paused": True},
@@ -71,7 +80,12 @@ BODIES = {
     ("POST", "/batch/mcp-servers"): {"name": "fresh", "command": ["server"]},
     ("PATCH", "/batch/mcp-servers/reds"): {"timeout": 5},
 }
-CREATED_AT = {"/batch/noop", "/batch/workspaces", "/batch/mcp-servers"}
+NOT_SEEN = {
+    "/batch/validation": {"workspace"},
+    "/batch/tests": {"workspace"},
+    "/batch/mcp-operations": {"workspace", "operations[0].server"},
+}
+"""Address → what of its body another team does not know of: 400 is for that, and nothing else."""
 PEOPLE = ("anonymous", "nobody", "viewer", "operator", "stranger", "admin")
 
 
@@ -102,25 +116,45 @@ def test_each_call_is_open_to_whom_it_should_be(person, places, client_of, reque
             fresh = tmp_path / "fresh"
             fresh.mkdir()
             body = {"name": "fresh", "path": str(fresh)}
-        with transaction.atomic():  # each call finds everything as it was
-            response = client.generic_json(method, address.format(**places), body)
-            content = b"".join(response) if response.streaming else response.content
-            transaction.set_rollback(True)
-        assert response.status_code == expected[PEOPLE.index(person)], (method, address, content)
-        if response.status_code == 401:
-            assert response.headers["WWW-Authenticate"] == "Token"
-        if response.status_code >= 400:
-            assert response.headers["Content-Type"] == "application/problem+json"
+        for asked in ("GET", "HEAD") if method == "GET" else (method,):
+            with transaction.atomic():  # each call finds everything as it was
+                response = client.generic_json(asked, address.format(**places), body)
+                content = b"".join(response) if response.streaming else response.content
+                transaction.set_rollback(True)
+            told = (asked, address, response.status_code, content)
+            assert response.status_code == expected[PEOPLE.index(person)], told
+            if response.status_code == 401:
+                assert response.headers["WWW-Authenticate"] == "Token", told
+            if response.status_code == 400:
+                assert {error["field"] for error in response.json()["errors"]} == NOT_SEEN[address]
+            if response.status_code >= 400:
+                assert response.headers["Content-Type"] == "application/problem+json", told
 
 
-def test_the_table_names_every_address():
-    """An endpoint added later must say here who may call it."""
-    resolver, some_id = get_resolver(), str(UUID(int=0))
-    ids = dict.fromkeys(("batch", "task", "failed"), some_id)
-    asked = {resolver.resolve(address.format(**ids)).url_name for _, address in CALLS}
-    served = {pattern.name for pattern in urlpatterns}
-    # The submissions of all kinds are one view.
-    assert {name for name in served if not name.startswith("submit-")} | {"submit-noop"} == asked
+def served():
+    """The name of each address with each method that its view has."""
+    calls = set()
+    for pattern in urlpatterns:
+        view = pattern.callback
+        methods = getattr(view, "actions", None) or {
+            name for name in view.cls.http_method_names if hasattr(view.cls, name)
+        }
+        # Every view has OPTIONS; HEAD is asked wherever GET is.
+        calls |= {(pattern.name, name.upper()) for name in set(methods) - {"options", "head"}}
+    # The kinds of the test settings have the view of the shipped ones.
+    test_kinds = {f"submit-{name}" for name in registry.kinds().keys() - TASK_KINDS.keys()}
+    return {(name, method) for name, method in calls if name not in test_kinds}
+
+
+def test_the_table_names_every_method_of_every_address():
+    """One that is added later must say here who may call it; so must a new kind."""
+    ids = dict.fromkeys(("batch", "task", "failed"), str(UUID(int=0)))
+    asked = {
+        (get_resolver().resolve(address.format(**ids)).url_name, method)
+        for (method, address), expected in CALLS.items()
+        if method != "OPTIONS" and expected[-1] not in {404, 405}
+    }
+    assert asked == served()
 
 
 def test_a_list_holds_what_may_be_seen_and_no_more(client_of, places, request):
@@ -156,11 +190,12 @@ def test_the_refused_changed_nothing(client_of, places, viewer, stranger, nobody
 
     before = rows()
     for method, address in CALLS:
-        if method in {"GET", "OPTIONS"} or address in CREATED_AT:
+        if method in {"GET", "OPTIONS"}:
             continue
+        body = BODIES.get((method, address), {})
         for user in (viewer, nobody, stranger, None):
-            response = client_of(user).generic_json(method, address.format(**places), {})
-            assert response.status_code in {401, 403, 404, 405}
+            response = client_of(user).generic_json(method, address.format(**places), body)
+            assert response.status_code in {400, 401, 403, 404, 405}, (method, address)
     assert rows() == before
 
 
