@@ -15,3 +15,8 @@ def lane_of(priority: int, batch_number: int) -> int:
 
 BATCH_NUMBER = _SPAN - 1
 """Mask: ``lane & BATCH_NUMBER`` is the batch's number."""
+
+
+def priority_of(lane: int) -> int:
+    """The priority that a lane is of."""
+    return HIGHEST - lane // _SPAN

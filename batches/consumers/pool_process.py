@@ -70,13 +70,9 @@ class PoolProcess:
         """
         self._hostname = hostname
         self._hear(0.0)  # the slot may have gone, or ended for good, since the last message
-        self._look_at_places()
         expires = lease_clock() + settings.LEASE_SECONDS
-        claimant = Claimant(
-            worker=self._worker, backend=BackendName.CELERY, workspaces=frozenset(self._places)
-        )
         try:
-            claimed = claim_by_id(claimant, task)
+            claimed = self._claim(task)
         except NotHere as error:
             # It stays marked, so that it is sent again after a while, to whoever comes first then.
             logger.warning("handed on: %s", error, extra={"task": task})
@@ -136,10 +132,19 @@ class PoolProcess:
         if ready or slot.inbox:
             self.supervisor.hear(slot)
 
-    def _look_at_places(self) -> None:
-        if time.monotonic() - self._places_at > PLACES_EVERY:
-            self._places = openable()
-            self._places_at = time.monotonic()
+    def _claim(self, task: UUID) -> Claimed | None:
+        """Claim it; whether its workspace can be opened here is known for a few seconds."""
+        if time.monotonic() - self._places_at < PLACES_EVERY:
+            with contextlib.suppress(NotHere):
+                return claim_by_id(self._claimant(), task)
+        self._places = openable()
+        self._places_at = time.monotonic()
+        return claim_by_id(self._claimant(), task)
+
+    def _claimant(self) -> Claimant:
+        return Claimant(
+            worker=self._worker, backend=BackendName.CELERY, workspaces=frozenset(self._places)
+        )
 
     def _say_started(self, claimed: Claimed) -> None:
         try:

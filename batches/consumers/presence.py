@@ -55,7 +55,7 @@ class Presence:
     def beat(self, state: WorkerState, running: int, workspaces: list[UUID], sandbox: str) -> None:
         """Write the row when something changed, and every few seconds anyway."""
         places = sorted(str(workspace) for workspace in workspaces)
-        said = (state, places, sandbox)
+        said = (state, places, sandbox, running < self._row.slots)
         if said == self._said and time.monotonic() - self._beaten < BEAT_EVERY:
             return
         self._said, self._beaten = said, time.monotonic()

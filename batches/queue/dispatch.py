@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,8 @@ LEAST_WINDOW, PER_SLOT = 8, 2
 """Messages of one queue that may wait in the broker: so many a live slot, but never fewer."""
 PATIENCE, LONGEST_PATIENCE = 30.0, 900.0
 """Seconds until a message that nobody came with is sent again, doubling from the first on."""
+EXPECTED_SECONDS = 2.0
+"""Within which an idle worker takes a message."""
 IDLE_PATIENCE = 8.0
 """The same where a worker of the queue has nothing to do: it would have come long ago."""
 
@@ -63,30 +65,56 @@ def window(queue: str, live: Iterable[Reader]) -> int:
     return max(LEAST_WINDOW, PER_SLOT * slots)
 
 
-@dataclass(slots=True)
-class _Outstanding:
-    """Messages that are out: told, and not yet claimed."""
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """Messages that are out: told, and not yet claimed. All of one batch and priority."""
 
-    live: Sequence[Reader]
-    by_queue: Counter[str] = field(default_factory=Counter)
-    by_batch: Counter[UUID] = field(default_factory=Counter)
+    queue: str
+    batch: UUID
+    priority: int
+    number: int
+    age: float
+    """Seconds since the last of them was sent."""
+
+
+class _Outstanding:
+    """All of them, and what they leave room for."""
+
+    def __init__(self, live: Sequence[Reader], out: Iterable[_Out] = ()) -> None:
+        self.live = live
+        self.by_queue: Counter[str] = Counter()
+        self.by_batch: Counter[UUID] = Counter()
+        self._urgent = [-1] * len(live)
+        """For each reader the highest priority of a message that it can be expected to take."""
+        for messages in out:
+            self.add(messages)
+
+    def add(self, messages: _Out) -> None:
+        self.by_queue[messages.queue] += messages.number
+        self.by_batch[messages.batch] += messages.number
+        for number, reader in enumerate(self.live):
+            # One that nobody took although there was time is lost: nothing waits behind it.
+            lost = reader.idle and messages.age > EXPECTED_SECONDS
+            if reader.reads(messages.queue) and not lost:
+                self._urgent[number] = max(self._urgent[number], messages.priority)
 
     def room(self, queue: str) -> int:
         """None while more than half of the window is out: messages are sent several at a time."""
         most, out = window(queue, self.live), self.by_queue[queue]
         return 0 if 2 * out > most else most - out
 
-    def add(self, queue: str, batch: UUID, number: int) -> None:
-        self.by_queue[queue] += number
-        self.by_batch[batch] += number
+    def wants(self, lane: Lane) -> bool:
+        """Has anybody who reads its queue nothing more urgent to take first?"""
+        reading = [number for number, reader in enumerate(self.live) if reader.reads(lane.queue)]
+        return not reading or any(self._urgent[number] <= lane.priority for number in reading)
 
 
 def tell(away: frozenset[str]) -> list[Message]:
     """Mark the tasks whose turn has come as dispatched; to be published once that is committed.
 
-    In claim order over all queues. Where a queue has more to do than its window holds, the workers
-    that read it have enough, and get nothing less urgent from other queues: a broker gives no
-    order across queues that could be relied on.
+    In claim order over all queues, and nothing less urgent to workers for which something more
+    urgent is out: a broker gives no order across queues that could be relied on, and what is out
+    cannot be overtaken.
     """
     live = readers()
     claimant = Claimant("", BackendName.CELERY, away=away)
@@ -109,19 +137,9 @@ def _whose_turn(claimant: Claimant, live: Sequence[Reader], out: _Outstanding) -
 
     ``out`` is looked at again after each: the caller adds to it.
     """
-    occupied: set[int] = set()
     for lane in in_order(claimant):
-        if live and len(occupied) == len(live):
-            return
-        if not lane.open or not _can_be_opened(lane, live):
-            continue
-        reading = {number for number, reader in enumerate(live) if reader.reads(lane.queue)}
-        if reading and reading <= occupied:
-            continue
-        if out.room(lane.queue) > 0:
+        if lane.open and _can_be_opened(lane, live) and out.wants(lane) and out.room(lane.queue):
             yield lane
-        if out.room(lane.queue) <= 0:
-            occupied |= reading
 
 
 def _take_turns() -> None:
@@ -131,15 +149,25 @@ def _take_turns() -> None:
 
 
 def _outstanding(live: Sequence[Reader]) -> _Outstanding:
-    out = _Outstanding(live)
     found = sql.rows(
-        f"SELECT b.queue_id, t.batch_id, count(*) FROM {sql.TASK} t "
-        f"JOIN {sql.BATCH} b ON b.id = t.batch_id "
-        f"WHERE {DISPATCHED} GROUP BY b.queue_id, t.batch_id"
+        f"SELECT b.queue_id, t.batch_id, t.priority, count(*), min({_age()}) FROM {sql.TASK} t "
+        f"JOIN {sql.BATCH} b ON b.id = t.batch_id WHERE {DISPATCHED} "
+        "GROUP BY b.queue_id, t.batch_id, t.priority"
     )
-    for queue, batch, number in found:
-        out.add(queue, sql.as_uuid(batch), number)
-    return out
+    return _Outstanding(
+        live,
+        (
+            _Out(queue, sql.as_uuid(batch), priority, number, float(age))
+            for queue, batch, priority, number, age in found
+        ),
+    )
+
+
+def _age() -> str:
+    """Seconds since a task was told of."""
+    if sql.is_postgres():
+        return f"extract(epoch from {sql.now()} - t.dispatched_at)"
+    return "(julianday('now') - julianday(t.dispatched_at)) * 86400.0"
 
 
 DISPATCHED = "t.state = 'queued' AND t.dispatched_at IS NOT NULL"
@@ -174,7 +202,8 @@ def _tell_lane(
         "RETURNING id, kind, priority, message_id, position",
         [lane.number, sql.one_id(lane.batch_id), *away, room],
     )
-    out.add(lane.queue, lane.batch_id, len(found))
+    if found:
+        out.add(_Out(lane.queue, lane.batch_id, lane.priority, len(found), age=0.0))
     return [_message(row, lane.queue) for row in sorted(found, key=lambda row: int(row[4]))]
 
 
@@ -191,13 +220,8 @@ def tell_again() -> list[Message]:
     once.
     """
     live = readers()
-    age = (
-        f"extract(epoch from {sql.now()} - t.dispatched_at)"
-        if sql.is_postgres()
-        else "(julianday('now') - julianday(t.dispatched_at)) * 86400.0"
-    )
     waiting = sql.rows(
-        f"SELECT t.id, b.queue_id, t.dispatches, {age} FROM {sql.TASK} t "
+        f"SELECT t.id, b.queue_id, t.dispatches, {_age()} FROM {sql.TASK} t "
         f"JOIN {sql.BATCH} b ON b.id = t.batch_id WHERE {DISPATCHED}"
     )
     late = {

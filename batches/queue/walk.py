@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+from batches.lanes import priority_of
 from batches.queue import sql
 
 WINDOWS = (8, 64, 512)
@@ -51,6 +52,10 @@ class Lane:
     limited: bool
     rated: bool
     """Its queue has a rate limit: starts are recorded."""
+
+    @property
+    def priority(self) -> int:
+        return priority_of(self.number)
 
 
 @dataclass(slots=True)
