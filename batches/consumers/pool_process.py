@@ -7,9 +7,11 @@ import logging
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -35,6 +37,7 @@ from batches.supervision.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PLACES_EVERY = 5.0
 """Seconds between looks at which workspaces can be opened here."""
 
@@ -56,6 +59,7 @@ class PoolProcess:
         self._places: dict[UUID, Workspace] = {}
         self._places_at = float("-inf")
         self._claimed: Claimed | None = None
+        self._expires = 0.0
         self._hostname = ""
         self._ended: dict[Lease, Ended] = {}
         self._cleanup = contextlib.ExitStack()
@@ -70,20 +74,19 @@ class PoolProcess:
         """
         self._hostname = hostname
         self._hear(0.0)  # the slot may have gone, or ended for good, since the last message
-        expires = lease_clock() + settings.LEASE_SECONDS
         try:
-            claimed = self._claim(task)
+            claimed = _insisted(partial(self._claim, task))
         except NotHere as error:
             # It stays marked, so that it is sent again after a while, to whoever comes first then.
             logger.warning("handed on: %s", error, extra={"task": task})
             return None
         if claimed is None:
-            not_told([task])
+            _insisted(partial(not_told, [task]))
             return None
         self._claimed = claimed
         self.supervisor.workspaces = self._places
         self._say_started(claimed)
-        self.supervisor.offer([claimed], expires)
+        self.supervisor.offer([claimed], self._expires)
         return self.finish()
 
     def close(self) -> None:
@@ -102,23 +105,16 @@ class PoolProcess:
 
     def finish(self) -> Ended | None:
         """Wait for the end of what runs; None: its answer came too late to count."""
-        failures = 0
-        while True:
-            try:
-                self._hear(BUSY_TICK)
-                self._watch.turn()
-                self.supervisor.assign()
-                self.supervisor.ledger.commit()
-                failures = 0
-            except DatabaseError as error:
-                failures += 1
-                logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
-                connection.close()
-                time.sleep(PATIENCE[min(failures, len(PATIENCE)) - 1])
-                continue
-            if not self.supervisor.busy:
-                wake()
-                return self._ended.pop(self._claimed.lease, None) if self._claimed else None
+        while self.supervisor.busy:
+            _insisted(self._turn)
+        _insisted(wake)
+        return self._ended.pop(self._claimed.lease, None) if self._claimed else None
+
+    def _turn(self) -> None:
+        self._hear(BUSY_TICK)
+        self._watch.turn()
+        self.supervisor.assign()
+        self.supervisor.ledger.commit()
 
     def _hear(self, pause: float) -> None:
         """What the slot says, waiting for it at most so many seconds."""
@@ -134,6 +130,7 @@ class PoolProcess:
 
     def _claim(self, task: UUID) -> Claimed | None:
         """Claim it; whether its workspace can be opened here is known for a few seconds."""
+        self._expires = lease_clock() + settings.LEASE_SECONDS
         if time.monotonic() - self._places_at < PLACES_EVERY:
             with contextlib.suppress(NotHere):
                 return claim_by_id(self._claimant(), task)
@@ -187,3 +184,16 @@ class PoolProcess:
             failure=failure,
             error=error,
         )
+
+
+def _insisted(step: Callable[[], T]) -> T:
+    """Do what needs the database; while it is away, try again: the message waits as long."""
+    failures = 0
+    while True:
+        try:
+            return step()
+        except DatabaseError as error:
+            failures += 1
+            logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
+            connection.close()
+            time.sleep(PATIENCE[min(failures, len(PATIENCE)) - 1])

@@ -116,6 +116,22 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def supervisors(self) -> list[int]:
+        """The pids of the processes that hold leases."""
+        return [self.pid]
+
+    def hurry(self) -> None:
+        """Ask it to hand back what runs, after it was asked to end."""
+        self.signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        for pid in self.supervisors():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self.supervisors():
+            os.kill(pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL, and collect it."""
         self.process.kill()
@@ -155,6 +171,13 @@ class CeleryProcess(WorkerProcess):
 
         until(up, what="the worker is up")
 
+    def supervisors(self) -> list[int]:
+        """Its pool, and itself."""
+        return [self.pid, *self.slots()]
+
+    def hurry(self) -> None:
+        self.signal(signal.SIGQUIT)
+
     def kill(self) -> None:
         """SIGKILL to the processes of its pool as well, as when the machine is lost."""
         pool = self.slots() if self.process.poll() is None else []
@@ -186,8 +209,9 @@ class Fleet:
 
     def close(self) -> None:
         for worker in self.workers:
-            worker.signal(signal.SIGCONT)
-            worker.kill()
+            if worker.process.poll() is None:
+                worker.thaw()
+                worker.kill()
 
 
 def submit(kind: str, *payloads: dict[str, Any], **options: Any) -> Batch:

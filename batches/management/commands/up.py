@@ -119,7 +119,10 @@ class Command(ConsoleCommand):
         port = listener.getsockname()[1]
         url = address(host, port)
         Supervisor(
-            programs=[web(listener), worker(slots)],
+            programs=[
+                web(listener),
+                *(celery(slots) if settings.CELERY_BROKER_URL else [worker(slots)]),
+            ],
             say=self.shout,
             ready=lambda: answers(listener),
             when_ready=lambda: self.ready(url, demo=demo),
@@ -194,6 +197,18 @@ def worker(slots: int) -> Program:
     manage = str(settings.BASE_DIR / "manage.py")
     command = [sys.executable, manage, "worker", "--slots", str(slots)]
     return Program("worker", command, Signals.SIGTERM, Signals.SIGTERM)
+
+
+def celery(slots: int) -> list[Program]:
+    """A worker and the scheduler, of which a console has one."""
+    command = [sys.executable, "-m", "celery", "--workdir", str(settings.BASE_DIR), "-A", "config"]
+    level = ["--loglevel", logging.getLevelName(logging.getLogger().level)]
+    work = ["worker", "--concurrency", str(slots), "--hostname", f"up-{os.getpid()}@%h", *level]
+    schedule = ["beat", "--pidfile=", *level]
+    return [
+        Program("Celery worker", [*command, *work], Signals.SIGQUIT, Signals.SIGQUIT),
+        Program("beat", [*command, *schedule], Signals.SIGTERM, Signals.SIGTERM),
+    ]
 
 
 def answers(listener: socket.socket) -> bool:

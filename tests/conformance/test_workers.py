@@ -34,7 +34,7 @@ def freeze(worker: WorkerProcess) -> None:
     """SIGSTOP, but not while it writes: on SQLite nobody else could write until SIGCONT."""
 
     def stopped_between_writes() -> bool:
-        worker.signal(signal.SIGSTOP)
+        worker.freeze()
         if connection.vendor != "sqlite":
             return True
         file = connection.settings_dict["NAME"]
@@ -42,7 +42,7 @@ def freeze(worker: WorkerProcess) -> None:
             try:
                 writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
-                worker.signal(signal.SIGCONT)
+                worker.thaw()
                 return False
             writer.execute("ROLLBACK")
             return True
@@ -76,8 +76,11 @@ def test_a_second_sigterm_hands_back_at_once_at_no_cost(fleet: Fleet, tmp_path: 
     batch = submit("linger", payload, max_attempts=1)
     processes = pids(tmp_path / "pids")
     worker.signal(signal.SIGTERM)
-    until(lambda: "finishing what runs" in worker.log, what="it heard the first one")
-    worker.signal(signal.SIGTERM)
+    until(
+        lambda: worker.row is not None and worker.row.state == WorkerState.DRAINING,
+        what="it heard the first one",
+    )
+    worker.hurry()
     assert worker.ends() == 0
     for pid in processes:
         until(lambda pid=pid: gone(pid), what=f"process {pid} is gone")
@@ -95,7 +98,7 @@ def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0
     assert all(gone(pid) for pid in slots)
-    assert not list((fleet.data_dir / "work").iterdir())
+    assert not list((fleet.data_dir / "work").glob("*"))
 
 
 def test_the_slots_of_a_killed_worker_die_with_it(fleet: Fleet, tmp_path: Path) -> None:
@@ -104,7 +107,6 @@ def test_the_slots_of_a_killed_worker_die_with_it(fleet: Fleet, tmp_path: Path) 
     submit("linger", {"gate": str(tmp_path / "never"), "pids": str(tmp_path / "pids")})
     processes = pids(tmp_path / "pids")
     slots = worker.slots()
-    assert processes[0] in slots
     worker.kill()
     for pid in {*processes, *slots}:
         until(lambda pid=pid: gone(pid), what=f"process {pid} died with its worker")
@@ -122,7 +124,7 @@ def test_the_work_of_a_killed_worker_is_done_by_another(fleet: Fleet, tmp_path: 
     assert (task.state, outcomes(task)) == ("succeeded", ["lost", "succeeded"])
     assert list(task.attempts.values_list("worker", flat=True)) == [name, second.name]
     scratch = {path.name for path in (fleet.data_dir / "work").iterdir()}
-    assert scratch == {second.name, f"{second.name}.lock"}
+    assert all(name.startswith(second.name) for name in scratch)
 
 
 @pytest.mark.long
@@ -147,7 +149,7 @@ def test_the_late_answer_of_a_frozen_worker_is_void(fleet: Fleet, tmp_path: Path
     rescuer = fleet.start(slots=2, LEASE_SECONDS=2)
     again = batch.tasks.filter(state=TaskState.RUNNING, attempt=2, worker=rescuer.name)
     until(lambda: again.count() == 2, what="another worker runs both")
-    frozen.signal(signal.SIGCONT)
+    frozen.thaw()
     until(lambda: frozen.log.count("is void") == 2, what="both answers were found void")
     assert again.count() == 2
     for gate in ("late-2", "stuck-2"):
@@ -181,6 +183,7 @@ def test_a_worker_takes_from_its_queues_alone(fleet: Fleet) -> None:
     assert task_of(left).attempt == 0
 
 
+@pytest.mark.backends("database")
 def test_an_unknown_queue_is_named(fleet: Fleet) -> None:
     worker = fleet.start("--queues", "validatoin", up=False)
     assert worker.ends() == 1
