@@ -17,28 +17,10 @@ from django.utils import timezone
 
 from agents.contract import JSON
 from batches import registry
+from batches.celery_words import celery_status
 from batches.queue import sql
-from batches.states import TaskState
 
-PENDING, STARTED, RETRY = "PENDING", "STARTED", "RETRY"
-FINAL = {
-    TaskState.SUCCEEDED: "SUCCESS",
-    TaskState.FAILED: "FAILURE",
-    TaskState.CANCELLED: "REVOKED",
-}
 CHUNK = 500
-
-
-def status(state: str, attempts: int) -> str:
-    """Celery's word for a task's state, after so many attempts.
-
-    A task that waits for another attempt is in ``RETRY``.
-    """
-    if state == TaskState.RUNNING:
-        return STARTED
-    if state == TaskState.QUEUED:
-        return RETRY if attempts else PENDING
-    return FINAL[TaskState(state)]
 
 
 class TaskFailed(Exception):
@@ -130,7 +112,7 @@ def repair() -> int:
         Record(
             task_id=sql.as_uuid(task_id),
             kind=kind,
-            status=status(state, 1),
+            status=celery_status(state, 1),
             worker=worker,
             started_at=_moment(started_at),
             failure=failure,

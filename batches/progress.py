@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, CharField, Q, Value, When
+from django.db.models import Case, CharField, Exists, OuterRef, Q, Value, When
 
-from batches.states import FINISHED, BatchState, BatchStatus, TaskState
+from batches.models import Task
+from batches.states import FINISHED, BackendName, BatchState, BatchStatus, TaskState
 
 
 def shown_status() -> Case:
@@ -23,6 +24,21 @@ def shown_status() -> Case:
         When(started_at__isnull=False, then=Value(BatchStatus.RUNNING)),
         default=Value(BatchStatus.QUEUED),
         output_field=CharField(),
+    )
+
+
+def shown_dispatch() -> Case:
+    """Of a batch on Celery ``sent`` once a worker was told of a task of it, ``pending`` before
+    that, because the broker is away or it is not its turn. Null on the database backend."""
+    told = Task.objects.filter(
+        batch=OuterRef("pk"), state=TaskState.QUEUED, dispatched_at__isnull=False
+    )
+    return Case(
+        When(~Q(backend=BackendName.CELERY), then=Value(None)),
+        When(Q(started_at__isnull=False) | Q(state=BatchState.DONE), then=Value("sent")),
+        When(Exists(told), then=Value("sent")),
+        default=Value("pending"),
+        output_field=CharField(null=True),
     )
 
 

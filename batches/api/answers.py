@@ -31,11 +31,12 @@ def counts_of(batches: Iterable[Batch]) -> Counts:
 
 
 class BatchAnswer(serializers.ModelSerializer[Batch]):
-    """Wants ``counts`` in its context, and the annotation ``status``."""
+    """Wants ``counts`` in its context, and the annotations ``status`` and ``dispatch``."""
 
     owner = serializers.SlugRelatedField[Any]("username", read_only=True)
     workspace = serializers.SlugRelatedField[Any]("name", read_only=True)
     status = serializers.CharField()
+    dispatch = serializers.CharField(allow_null=True)
     paused = serializers.SerializerMethodField()
     after = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField()
@@ -44,7 +45,7 @@ class BatchAnswer(serializers.ModelSerializer[Batch]):
     class Meta:
         model = Batch
         fields = [
-            "id", "kind", "name", "owner", "workspace", "backend", "status", "priority",
+            "id", "kind", "name", "owner", "workspace", "backend", "status", "dispatch", "priority",
             "parallel", "paused", "labels", "after", "run_at", "deadline", "total", "progress",
             "created_at", "started_at", "finished_at", "links",
         ]  # fmt: skip

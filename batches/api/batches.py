@@ -32,7 +32,7 @@ from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.api.tasks import visible_tasks
 from batches.exports import FORMATS, Selection
 from batches.models import Batch
-from batches.progress import shown_status
+from batches.progress import shown_dispatch, shown_status
 from batches.querysets import BatchQuerySet
 from batches.submission import Submission
 
@@ -40,7 +40,9 @@ from batches.submission import Submission
 def visible_batches(user: Any) -> BatchQuerySet:
     """The user's batches, with all that an answer needs but the counts."""
     visible: BatchQuerySet = Batch.objects.visible_to(user)
-    described: BatchQuerySet = visible.sealed().annotate(status=shown_status())
+    described: BatchQuerySet = visible.sealed().annotate(
+        status=shown_status(), dispatch=shown_dispatch()
+    )
     return described.select_related("owner", "workspace").prefetch_related(
         Prefetch("after", Batch.objects.only("pk").order_by("number"))
     )
@@ -72,26 +74,30 @@ class Submissions(Endpoint):
         return _by_lines(request) and bool(request.META.get("wsgi.input_terminated"))
 
     def post(self, request: Request) -> Response:
+        stored, headers = self.stored(request)
+        batch = visible_batches(request.user).get(pk=stored.pk)
+        answer = answers([batch], self)[0]
+        headers = {"Location": answer["links"]["self"], **headers}
+        return Response(answer, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+    def stored(self, request: Request) -> tuple[Batch, dict[str, str]]:
+        """The batch of the body, and headers that say whether it was there already."""
         kind = registry.kind(self.kind_name)
         key = key_of(request)
         with naming_lines(kind.items) if _by_lines(request) else nullcontext():
-            stored, replayed = self._submitted(kind, key)
-        batch = visible_batches(request.user).get(pk=stored.pk)
-        answer = answers([batch], self)[0]
-        headers = {"Location": answer["links"]["self"]}
-        if replayed:
-            headers[REPLAYED] = "true"
-        return Response(answer, status=status.HTTP_202_ACCEPTED, headers=headers)
+            batch, replayed = self._submitted(kind, key)
+        return batch, {REPLAYED: "true"} if replayed else {}
 
     def _submitted(self, kind: registry.Kind, key: str | None) -> tuple[Batch, bool]:
         owner = cast("User", self.request.user)
         if key is None:
-            return operations.submit(owner, self._wanted(kind), by=self.actor), False
+            return operations.submit(owner, self.wanted(kind), by=self.actor), False
         return operations.submit_once(
-            owner, key, lambda: self._wanted(kind), self._fingerprint, by=self.actor
+            owner, key, lambda: self.wanted(kind), self._fingerprint, by=self.actor
         )
 
-    def _wanted(self, kind: registry.Kind) -> Submission:
+    def wanted(self, kind: registry.Kind) -> Submission:
+        """What the body asks for."""
         body = self.request.data
         if isinstance(body, Lines):
             return lined_submission(kind, body.first(), body)

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from batches.api import keys
 from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
 from batches.api.fleet import QueueAnswer, WorkspaceAnswer
+from batches.api.on_celery import CeleryGroupAnswer, CeleryTaskAnswer, GroupStarted
 from batches.api.servers import CheckAnswer, ServerAnswer
 from batches.api.stats import WorkerAnswer
 from batches.states import Failure, TaskState
@@ -26,6 +27,8 @@ class Call:
     status: int = 200
     many: bool = False
     """The answer is a page of them."""
+    paged: bool = False
+    """The answer holds a page, beside other things."""
     asks: dict[str, str] = field(default_factory=dict)
     """Header of the request → what it says."""
     tells: dict[str, str] = field(default_factory=dict)
@@ -135,6 +138,21 @@ CALLS: dict[str, Call] = {
             422: "The key was used for another body.",
         },
     ),
+    "CelerySubmissions.post": Call(
+        "Submit a batch to Celery: {kind}", GroupStarted, 202,
+        asks={keys.HEADER: "For a day, the same body under the same key is the same batch."},
+        tells=LOCATION | {keys.REPLAYED: "`true` where the batch was there already."},
+        problems={
+            409: "A submission with this key is in progress.",
+            422: "The key was used for another body.",
+            503: "No broker is configured, or the database did not answer.",
+        },
+    ),
+    "CeleryTask.get": Call("One task in Celery's words", CeleryTaskAnswer),
+    "CeleryGroup.get": Call(
+        "One batch in Celery's words, with its tasks in submission order", CeleryGroupAnswer,
+        paged=True,
+    ),
     "Batches.list": Call("Batches, newest first", BatchAnswer, many=True),
     "Batches.retrieve": Call("One batch and its progress", BatchAnswer),
     "Batches.partial_update": Call(
@@ -235,8 +253,8 @@ def example_answer(kind: str) -> dict[str, Any]:
     shown = ("name", "workspace", "priority", "parallel", "labels")
     return {
         "id": EXAMPLE_ID, "kind": kind, "owner": "admin", "backend": "database",
-        "status": "queued", "paused": False, "after": [], "run_at": None, "deadline": None,
-        "total": 1,
+        "status": "queued", "dispatch": None, "paused": False, "after": [], "run_at": None,
+        "deadline": None, "total": 1,
         "progress": {
             "counts": {state.value: int(state == TaskState.QUEUED) for state in TaskState},
             "percentage": 0.0, "rate": None, "seconds_left": None,

@@ -107,7 +107,7 @@ class ConsoleSchema(AutoSchema):
 
     def _get_pagination_parameters(self) -> list[Schema]:
         paginator = self._get_paginator()
-        if not (self.call.many and paginator):
+        if not (paginator and (self.call.many or self.call.paged)):
             return []
         size = {"type": "integer", "minimum": 1, "maximum": paginator.max_page_size}
         return [

@@ -86,6 +86,11 @@ SPECIAL: dict[tuple[type, str], Schema] = {
     (BatchAnswer, "owner"): {"type": ["string", "null"]},
     (BatchAnswer, "workspace"): {"type": ["string", "null"]},
     (BatchAnswer, "status"): {"type": "string", "enum": BatchStatus.values},
+    (BatchAnswer, "dispatch"): {
+        "type": ["string", "null"],
+        "enum": ["sent", "pending", None],
+        "description": "On Celery: has a worker been told of any of its tasks yet?",
+    },
     (BatchAnswer, "progress"): _PROGRESS,
     (BatchAnswer, "links"): {
         "type": "object",

@@ -8,10 +8,12 @@ from rest_framework.routers import SimpleRouter
 from batches import registry
 from batches.api.batches import Batches, Submissions
 from batches.api.docs import Docs, Document
+from batches.api.endpoint import UUID_PATTERN
 from batches.api.fleet import Queues, Workspaces
 from batches.api.health import Live, Ready
 from batches.api.metrics import Metrics
 from batches.api.nothing import NothingHere
+from batches.api.on_celery import CeleryGroup, CelerySubmissions, CeleryTask
 from batches.api.servers import McpServers
 from batches.api.stats import Stats
 from batches.api.tasks import Tasks
@@ -38,6 +40,22 @@ urlpatterns: list[URLPattern | URLResolver] = [
             name=f"submit-{kind.name}",
         )
         for kind in registry.kinds().values()
+    ),
+    *(
+        re_path(
+            rf"^batch/celery/{kind.endpoint}/?$",
+            CelerySubmissions.as_view(kind_name=kind.name, name=f"Submit to Celery: {kind.name}"),
+            name=f"celery-submit-{kind.name}",
+        )
+        for kind in registry.kinds().values()
+    ),
+    re_path(
+        rf"^batch/celery/task/(?P<pk>{UUID_PATTERN})/?$", CeleryTask.as_view(), name="celery-task"
+    ),
+    re_path(
+        rf"^batch/celery/group/(?P<pk>{UUID_PATTERN})/?$",
+        CeleryGroup.as_view(),
+        name="celery-group",
     ),
     *router.urls,
     re_path(r"^batch/", NothingHere.as_view(), name="nothing-here"),

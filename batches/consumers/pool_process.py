@@ -22,6 +22,7 @@ from django.utils import timezone
 from agents.contract import JSON, lease_clock
 from batches import mirror, registry
 from batches.backends.database import wake
+from batches.celery_words import STARTED, celery_status
 from batches.consumers.poller import BUSY_TICK, PATIENCE
 from batches.consumers.scratch import scratch_folder
 from batches.models import Workspace
@@ -145,7 +146,7 @@ class PoolProcess:
 
     def _say_started(self, claimed: Claimed) -> None:
         try:
-            mirror.write([self._record(claimed, mirror.STARTED, timezone.now())])
+            mirror.write([self._record(claimed, STARTED, timezone.now())])
         except DatabaseError:
             logger.exception("Celery's record of %s stays behind", claimed.lease.task_id)
             connection.close()
@@ -158,7 +159,7 @@ class PoolProcess:
             if claimed is None or verdict.lease != claimed.lease:
                 continue  # handed back without having been begun
             began = timezone.now() - timedelta(seconds=verdict.seconds)
-            status = mirror.status(settled.state, verdict.lease.attempt)
+            status = celery_status(settled.state, verdict.lease.attempt)
             records.append(
                 self._record(claimed, status, began, verdict.result, settled.failure, verdict.error)
             )

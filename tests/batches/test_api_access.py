@@ -63,6 +63,11 @@ CALLS = {
     ("PATCH", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 200),
     ("DELETE", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 204),
     ("POST", "/batch/mcp-servers/reds/check"): (401, 403, 403, 403, 403, 200),
+    ("POST", "/batch/celery/validation"): (401, 403, 403, 202, 400, 202),
+    ("POST", "/batch/celery/tests"): (401, 403, 403, 202, 400, 202),
+    ("POST", "/batch/celery/mcp-operations"): (401, 403, 403, 202, 400, 202),
+    ("GET", "/batch/celery/task/{told}"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/celery/group/{group}"): (401, 403, 200, 200, 404, 200),
     ("GET", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
     ("POST", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
 }
@@ -80,30 +85,50 @@ BODIES = {
     ("POST", "/batch/mcp-servers"): {"name": "fresh", "command": ["server"]},
     ("PATCH", "/batch/mcp-servers/reds"): {"timeout": 5},
 }
+BODIES |= {
+    (method, address.replace("/batch/", "/batch/celery/")): body
+    for (method, address), body in BODIES.items()
+    if address in {"/batch/validation", "/batch/tests", "/batch/mcp-operations"}
+}
 NOT_SEEN = {
     "/batch/validation": {"workspace"},
     "/batch/tests": {"workspace"},
     "/batch/mcp-operations": {"workspace", "operations[0].server"},
+}
+NOT_SEEN |= {
+    address.replace("/batch/", "/batch/celery/"): NOT_SEEN[address] for address in NOT_SEEN
 }
 """Address → what of its body another team does not know of: 400 is for that, and nothing else."""
 PEOPLE = ("anonymous", "nobody", "viewer", "operator", "stranger", "admin")
 
 
 @pytest.fixture
-def places(make_user, make_batch, make_workspace, red, finish):
-    """What the addresses stand for: work of somebody else in the workspace ``red``."""
+def places(make_user, make_batch, make_workspace, red, finish, settings, monkeypatch):
+    """What the addresses stand for: work of somebody else in the workspace ``red``.
+
+    There is a broker, as far as a submission knows; nobody is told of anything.
+    """
+    monkeypatch.setattr("batches.dispatch.nudge", lambda: False)
     make_workspace("empty", "red team")
     server = McpServer.objects.create(name="reds", transport="stdio", command=["/nonesuch"])
     server.groups.set(red.groups.all())
     owner = make_user("owner", "operator", "red team")
     batch = make_batch(owner, 3, workspace="red", max_attempts=1)
     [lease] = finish(AttemptOutcome.ERROR)
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+    group = make_batch(owner, 1, workspace="red", backend="celery")
     task = Task.objects.filter(batch=batch, state="queued").first()
     artefact = Artefact.objects.create(
         task=task, attempt=1, name="a.txt", media_type="text/plain", size=1,
         file=ContentFile(b"a", "a.txt"),
     )  # fmt: skip
-    yield {"batch": batch.pk, "task": task.pk, "failed": lease.task_id}
+    yield {
+        "batch": batch.pk,
+        "task": task.pk,
+        "failed": lease.task_id,
+        "group": group.pk,
+        "told": group.tasks.get().pk,
+    }
     artefact.file.delete()
 
 
@@ -142,13 +167,17 @@ def served():
         # Every view has OPTIONS; HEAD is asked wherever GET is.
         calls |= {(pattern.name, name.upper()) for name in set(methods) - {"options", "head"}}
     # The kinds of the test settings have the view of the shipped ones.
-    test_kinds = {f"submit-{name}" for name in registry.kinds().keys() - TASK_KINDS.keys()}
+    test_kinds = {
+        f"{prefix}submit-{name}"
+        for name in registry.kinds().keys() - TASK_KINDS.keys()
+        for prefix in ("", "celery-")
+    }
     return {(name, method) for name, method in calls if name not in test_kinds}
 
 
 def test_the_table_names_every_method_of_every_address():
     """One that is added later must say here who may call it; so must a new kind."""
-    ids = dict.fromkeys(("batch", "task", "failed"), str(UUID(int=0)))
+    ids = dict.fromkeys(("batch", "task", "failed", "group", "told"), str(UUID(int=0)))
     asked = {
         (get_resolver().resolve(address.format(**ids)).url_name, method)
         for (method, address), expected in CALLS.items()
@@ -168,10 +197,10 @@ def test_a_list_holds_what_may_be_seen_and_no_more(client_of, places, request):
             client.get("/batch/stats").json()["totals"]["state"]["failed"],
         )
     assert seen == {
-        "viewer": (1, 3, 2, 1),
-        "operator": (1, 3, 2, 1),
+        "viewer": (2, 4, 2, 1),
+        "operator": (2, 4, 2, 1),
         "stranger": (0, 0, 0, 0),
-        "admin": (1, 3, 2, 1),
+        "admin": (2, 4, 2, 1),
     }
 
 

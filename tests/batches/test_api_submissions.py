@@ -65,9 +65,9 @@ def test_a_submission_is_accepted_with_its_place(client, operator, red):
 def test_a_batch_is_answered_with_the_fields_of_the_design(client):
     body = client.post("/batch/noop", {"items": [{}]}).json()
     assert list(body) == [
-        "id", "kind", "name", "owner", "workspace", "backend", "status", "priority", "parallel",
-        "paused", "labels", "after", "run_at", "deadline", "total", "progress", "created_at",
-        "started_at", "finished_at", "links",
+        "id", "kind", "name", "owner", "workspace", "backend", "status", "dispatch", "priority",
+        "parallel", "paused", "labels", "after", "run_at", "deadline", "total", "progress",
+        "created_at", "started_at", "finished_at", "links",
     ]  # fmt: skip
     assert set(body["links"]) == {"self", "tasks", "results"}
 
