@@ -279,8 +279,9 @@ CELERY_APPLICATION = "config.celery.app"
 CELERY_BROKER_URL = brokers.address(env.secret("CELERY_BROKER_URL"))
 """Empty: no broker, and batches run on the database backend."""
 if CELERY_BROKER_URL:
-    # Importing them costs every process a tenth of a second and more.
-    INSTALLED_APPS += ["django_celery_results", "django_celery_beat"]
+    # Importing them costs every process a tenth of a second and more. Before ours, whose admin
+    # shows their pages in its own way.
+    INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat"]
 CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_QUORUM_QUEUES = env.boolean("CELERY_QUORUM_QUEUES", default=False)

@@ -50,6 +50,5 @@ TASK_KINDS |= {
     for kind, name in {"linger": "Linger", "long": "Linger", "who": "Who", "hang": "Hang"}.items()
 }
 # Their tables are there whatever backend a test is about.
-INSTALLED_APPS = list(
-    dict.fromkeys([*INSTALLED_APPS, "django_celery_results", "django_celery_beat"])
-)
+if "django_celery_results" not in INSTALLED_APPS:
+    INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -26,6 +27,13 @@ GROUPS = (
         ),
     ),
     (
+        "Celery",
+        (
+            ("Results", "inventory", "django_celery_results", "taskresult"),
+            ("Schedules", "schedule", "django_celery_beat", "periodictask"),
+        ),
+    ),
+    (
         "Access",
         (
             ("Users", "person", "auth", "user"),
@@ -40,11 +48,12 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Groups of links, as the skin's ``SIDEBAR`` setting wants them."""
     home = {"title": "Dashboard", "icon": "dashboard", "link": reverse("admin:index")}
     shown: list[dict[str, Any]] = [{"title": None, "items": [home]}]
+    known = apps.app_configs  # Celery's are there only with a broker
     for title, links in GROUPS:
         items = [
             {"title": name, "icon": icon, "link": reverse(f"admin:{app}_{model}_changelist")}
             for name, icon, app, model in links
-            if may_see(request, app, model)
+            if app in known and may_see(request, app, model)
         ]
         if items:
             shown.append({"title": title, "separator": True, "items": items})

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django_celery_results.models import TaskResult
 
 from batches.models import Attempt, Batch, Resource, Task, Worker, Workspace
 
@@ -16,6 +17,9 @@ from batches.models import Attempt, Batch, Resource, Task, Worker, Workspace
 pytestmark = pytest.mark.sqlite_only
 
 LISTS = ["batch", "task", "queue", "worker", "workspace", "mcpserver", "resource"]
+OF_CELERY = [
+    "taskresult", "periodictask", "intervalschedule", "crontabschedule", "clockedschedule",
+]  # fmt: skip
 POLICY = "Content-Security-Policy"
 
 
@@ -140,9 +144,11 @@ def test_nothing_that_the_queue_writes_is_added_changed_or_deleted_by_hand(
 def test_attempts_lines_and_files_have_no_menu_of_their_own(boss: User) -> None:
     from django.contrib import admin
 
+    admin.autodiscover()
     assert not admin.site.is_registered(Attempt)
     assert {model._meta.model_name for model in admin.site._registry} == {
         *LISTS,
+        *OF_CELERY,
         "user",
         "group",
         "authtoken",
@@ -184,3 +190,23 @@ def test_login_leads_to_the_dashboard(viewer: User, client: Client) -> None:
     User.objects.filter(pk=viewer.pk).update(is_staff=True)
     login = {"username": "viewer", "password": "a long password"}
     assert client.post(reverse("admin:login"), login)["Location"] == reverse("admin:index")
+
+
+def test_celerys_own_tables_have_pages_that_fit_in(
+    boss: User, viewer: User, browse: Callable[[User], Client]
+) -> None:
+    result = TaskResult.objects.create(task_id="1", status="FAILURE", result="{}")
+    browser = browse(boss)
+    for page in (
+        reverse("admin:django_celery_results_taskresult_changelist"),
+        reverse("admin:django_celery_results_taskresult_change", args=[result.pk]),
+        reverse("admin:django_celery_beat_periodictask_add"),
+        reverse("admin:django_celery_beat_crontabschedule_changelist"),
+    ):
+        assert browser.get(page).status_code == 200, page
+    change = reverse("admin:django_celery_results_taskresult_change", args=[result.pk])
+    assert browser.post(change, {"status": "SUCCESS"}).status_code == 403
+    assert b"Schedules" in browser.get(reverse("admin:index")).content
+    other = browse(viewer)
+    assert other.get(change).status_code == 403
+    assert b"Schedules" not in other.get(reverse("admin:index")).content
