@@ -29,6 +29,8 @@ class Endpoint(GenericAPIView[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if request.method not in self.allowed_methods or request.method == "OPTIONS":
+            return  # 405 follows, whatever else is wrong; and OPTIONS reads nothing
         self._refuse_unknown_parameters(request)
         if is_chunked(request.META) and not self.takes_chunks(request):
             raise LengthRequired
@@ -75,6 +77,8 @@ class EndpointSet(GenericViewSet[Any], Endpoint):
         return self.filters.get(self.action)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        if self.action == "metadata":  # OPTIONS, which asks for each method in turn
+            return self.serializers[self.action_map[str(self.request.method).lower()]]
         return self.serializers[self.action]
 
     def get_object(self) -> Any:

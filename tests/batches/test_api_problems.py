@@ -81,6 +81,10 @@ def test_405_says_what_is_allowed(client):
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
+def test_405_comes_before_what_else_is_wrong(client):
+    assert_problem(client.generic("TRACE", "/batch?kind=noop&kin=noop"), 405)
+
+
 def test_406_for_what_we_cannot_write(client):
     assert_problem(client.get("/batch", headers={"accept": "application/pdf"}), 406)
 

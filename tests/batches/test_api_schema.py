@@ -175,6 +175,15 @@ def test_an_answer_fits_its_schema(method, address, documented, body, work, clie
     validator(answer_schema(method, documented, response)).validate(response.json())
 
 
+def test_options_tell_the_methods_of_every_address(client_of, admin):
+    client = client_of(admin)
+    for path, methods in document()["paths"].items():
+        response = client.options(path.format(id="0" * 8 + "-0000" * 3 + "-" + "0" * 12, name="a"))
+        assert response.status_code == 200, path
+        allowed = set(response.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"}
+        assert allowed == {method.upper() for method in methods}, path
+
+
 def test_a_line_of_the_results_fits_its_schema(work, client_of, operator):
     response = client_of(operator).get(f"/batch/{work['batch']}/results")
     schema = answer_schema("GET", "/batch/{id}/results", response)
