@@ -8,7 +8,7 @@ import django_filters as df
 from django import forms
 from django.db.models import BooleanField, F, Func, Q, QuerySet, Value
 from django.db.models.expressions import RawSQL
-from django_filters.rest_framework import BooleanFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 
 from batches import registry
 from batches.models import Batch
@@ -24,6 +24,22 @@ def _kinds() -> list[tuple[str, str]]:
 
 class WholeNumberFilter(df.Filter):
     field_class = forms.IntegerField
+
+
+class TrueOrFalse(forms.Field):
+    """Django's own take any other word for neither, which would filter nothing."""
+
+    def to_python(self, value: Any) -> bool | None:
+        if value in self.empty_values:
+            return None
+        try:
+            return {"true": True, "false": False}[str(value).lower()]
+        except KeyError:
+            raise forms.ValidationError("Must be true or false.") from None
+
+
+class TrueOrFalseFilter(df.Filter):
+    field_class = TrueOrFalse
 
 
 class HasLabel(Func):
@@ -77,7 +93,7 @@ class TaskFilter(BatchTaskFilter):
     kind = df.MultipleChoiceFilter(choices=_kinds, distinct=False, label="Kind")
     queue = df.CharFilter(field_name="batch__queue", label="Queue")
     workspace = df.CharFilter(field_name="batch__workspace__name", label="Workspace")
-    dead = BooleanFilter(method="if_dead", label="Dead letter")
+    dead = TrueOrFalseFilter(method="if_dead", label="Dead letter")
 
     def filter_queryset(self, queryset: TaskQuerySet) -> TaskQuerySet:
         tasks: TaskQuerySet = super().filter_queryset(queryset)

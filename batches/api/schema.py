@@ -16,7 +16,7 @@ from rest_framework import serializers
 from batches.api import schema_parts
 from batches.api.described import CALLS, FIELDS, Call
 from batches.api.endpoint import Endpoint
-from batches.api.filters import WholeNumberFilter
+from batches.api.filters import TrueOrFalseFilter, WholeNumberFilter
 from batches.api.problems import MEDIA_TYPE
 from batches.api.renderers import Csv, JsonLines
 from batches.api.submissions import ItemFields, SubmissionFields
@@ -232,7 +232,7 @@ CLOSED: Schema = {"additionalProperties": False}
 FILTERS: dict[type, Schema] = {
     df.UUIDFilter: {"type": "string", "format": "uuid"},
     df.IsoDateTimeFilter: {"type": "string", "format": "date-time"},
-    df.BooleanFilter: {"type": "boolean"},
+    TrueOrFalseFilter: {"type": "boolean"},
     WholeNumberFilter: {"type": "integer"},
 }
 """What a filter takes; one that is not here takes any text."""

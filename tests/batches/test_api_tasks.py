@@ -95,6 +95,7 @@ def test_tasks_of_all_batches_are_filtered(client, operator, make_batch, finish,
     assert ask("failure=error&failure=lost") == {"dead"}
     assert ask("dead=true") == {"dead"}
     assert ask("dead=false") == {"ok", "no", "other"}
+    assert ask("dead=") == ask("")
     assert ask("kind=append") == {"other"}
     assert ask("queue=low_priority") == {"other"}
     assert ask("workspace=red") == {"other"}
@@ -103,6 +104,13 @@ def test_tasks_of_all_batches_are_filtered(client, operator, make_batch, finish,
     assert ask("text=O") == {"ok", "no", "other"}
     for wrong in ("state=done", "batch=x", "custom_id=%00", "stat=failed", "queue=%00"):
         assert client.get(f"/batch/tasks?{wrong}").status_code == 400, wrong
+
+
+@pytest.mark.parametrize("word", ["null", "yes", "1", "dead"])
+def test_a_filter_that_is_neither_true_nor_false_is_refused(client, word):
+    response = client.get(f"/batch/tasks?dead={word}")
+    assert response.status_code == 400
+    assert response.json()["detail"] == "dead: Must be true or false."
 
 
 def test_running_tasks_are_found_among_the_others(client, operator, make_batch, start):
