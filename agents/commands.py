@@ -9,6 +9,8 @@ from agents.contract import PayloadError
 
 PATH_PLACEHOLDER = "{path}"
 MAX_COMMAND_LENGTH = 4000
+LONGEST_TOLD = 100
+"""Characters of a refused command: the reason is read after it."""
 
 
 def parse_command(command: object, allowed: Sequence[str], field: str) -> list[str]:
@@ -39,7 +41,10 @@ def parse_command(command: object, allowed: Sequence[str], field: str) -> list[s
         beginning = shlex.split(entry)
         if beginning and argv[: len(beginning)] == beginning:
             return argv
-    raise PayloadError(field, f"{shlex.join(argv)} is not allowed; allowed: {', '.join(allowed)}")
+    told = shlex.join(argv)
+    if len(told) > LONGEST_TOLD:
+        told = told[:LONGEST_TOLD] + "…"
+    raise PayloadError(field, f"{told} is not allowed; allowed: {', '.join(allowed)}")
 
 
 def _refuse_unspeakable(argv: list[str], field: str) -> None:

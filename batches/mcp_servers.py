@@ -181,7 +181,7 @@ def _really(path: str | Path) -> Path:
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be followed: {error}.") from None
+        raise ValueError(f"Cannot be followed: {error}.") from None
 
 
 def _check_tools(tools: Any) -> None:

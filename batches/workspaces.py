@@ -26,13 +26,13 @@ def checked_path(path: str | Path) -> str:
     try:
         folder = Path(path).expanduser()
     except RuntimeError as error:  # ~somebody without a home
-        raise InvalidSubmission([FieldError("path", f"{path} cannot be opened: {error}")]) from None
+        raise InvalidSubmission([FieldError("path", f"Cannot be opened: {error}")]) from None
     if not folder.is_absolute():
         raise InvalidSubmission([FieldError("path", "Must be absolute.")])
     try:
         resolved = folder.resolve(strict=True)
     except (OSError, ValueError) as error:
-        raise InvalidSubmission([FieldError("path", f"{path} cannot be opened: {error}")]) from None
+        raise InvalidSubmission([FieldError("path", f"Cannot be opened: {error}")]) from None
     if not resolved.is_dir():
         raise InvalidSubmission([FieldError("path", f"{resolved} is not a folder.")])
     if resolved == Path(resolved.anchor):
@@ -59,8 +59,10 @@ def checked_environment(environment: Any) -> dict[str, Any]:
     variables = environment.get("variables") or {}
     if not isinstance(virtualenv, str) or (virtualenv and not Path(virtualenv).is_absolute()):
         raise wrong([FieldError("environment.virtualenv", "Must be an absolute path.")])
-    if virtualenv and not (Path(virtualenv) / "bin" / "python").exists():
-        raise wrong([FieldError("environment.virtualenv", f"{virtualenv} has no bin/python.")])
+    if virtualenv and not _exists(Path(virtualenv) / "bin" / "python"):
+        raise wrong(
+            [FieldError("environment.virtualenv", f"There is no bin/python in {virtualenv}.")]
+        )
     if not isinstance(folders, list) or not all(
         isinstance(folder, str) and Path(folder).is_absolute() and ":" not in folder
         for folder in folders
@@ -74,6 +76,13 @@ def checked_environment(environment: Any) -> dict[str, Any]:
     if any("\0" in value for value in variables.values()):
         raise wrong([FieldError("environment.variables", "A value holds a NUL character.")])
     return {"virtualenv": virtualenv, "path": folders, "variables": variables}
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # its name is longer than one can be, or a folder may not be looked into
+        return False
 
 
 def register(

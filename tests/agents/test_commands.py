@@ -41,6 +41,11 @@ def test_a_refusal_says_what_is_allowed() -> None:
         parse_command("rm -rf /", ALLOWED, "check_command")
 
 
+def test_a_refusal_of_a_long_command_still_says_what_is_allowed() -> None:
+    with pytest.raises(PayloadError, match=r"command: x{100}… is not allowed; allowed: pytest"):
+        parse_command("x" * 4000, ALLOWED, "check_command")
+
+
 def test_a_shell_s_signs_mean_nothing() -> None:
     argv = parse_command("pytest; rm -rf / | tee > $HOME && `id`", ("pytest;",), "check_command")
     assert argv == ["pytest;", "rm", "-rf", "/", "|", "tee", ">", "$HOME", "&&", "`id`"]

@@ -118,6 +118,10 @@ def test_a_workspace_is_made_changed_and_removed(client, tmp_path):
             {"name": "x", "path": "{}", "environment": {"variables": {"A": 1}}},
             "environment.variables.A",
         ),
+        (
+            {"name": "x", "path": "{}", "environment": {"virtualenv": "/" + "v" * 999}},
+            "environment.virtualenv",
+        ),
         ({"name": "x", "path": "{}", "marker": "1"}, "marker"),
     ],
     ids=str,
