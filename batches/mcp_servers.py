@@ -19,12 +19,13 @@ from agents.contract import BUILT_IN_SERVER, MCP_SERVERS
 from batches.models import McpServer
 from batches.states import Transport
 from batches.submission import FieldError, InvalidSubmission
+from batches.workspaces import VARIABLE
 
 FIELDS = (
     "command", "url", "variables", "headers", "secrets", "folders", "network", "tools", "timeout",
     "connect_timeout", "enabled",
 )  # fmt: skip
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+HEADER = re.compile(r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 """A field name (RFC 9110, 5.1)."""
 OURS = {"SECRET_KEY", "DATABASE_URL"}
 """Secrets of the console itself, which no server gets."""
@@ -138,7 +139,7 @@ def _check_url(url: str) -> None:
 
 
 def _check_variables(variables: Any) -> None:
-    if not _named_texts(variables) or not all(name.isidentifier() for name in variables):
+    if not _named_texts(variables) or not all(VARIABLE.match(name) for name in variables):
         raise ValueError("Must map names of variables to texts.")
 
 

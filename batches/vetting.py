@@ -23,6 +23,7 @@ from batches.submission import FieldError, InvalidSubmission, Item, Submission
 
 MOST_ERRORS = 100
 MAX_ATTEMPTS = 100
+MOST_PARALLEL = 1_000_000
 MOST_ITEMS = 100_000
 MOST_LINKS = 500_000
 """Of all ``depends_on`` of a batch: they are held in memory until they are inserted."""
@@ -99,7 +100,7 @@ def vet_batch(owner: User, submission: Submission, errors: Errors) -> Plan:
     _check_range(errors, "priority", submission.priority, LOWEST, HIGHEST)
     _check_range(errors, "max_attempts", submission.max_attempts, 1, MAX_ATTEMPTS)
     _check_range(errors, "timeout", submission.timeout, 1, settings.MAX_TIMEOUT_SECONDS)
-    _check_range(errors, "parallel", submission.parallel, 1, 1_000_000)
+    _check_range(errors, "parallel", submission.parallel, 1, MOST_PARALLEL)
     if len(submission.name) > 200:
         errors.add("name", "Must be 200 characters at most.")
     if submission.deadline is not None and submission.deadline <= timezone.now():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from batches.places import WrongPlace, adopt
 from batches.submission import FieldError, InvalidSubmission
 
 ENVIRONMENT_FIELDS = {"virtualenv", "path", "variables"}
+VARIABLE = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
+"""The name of a variable of the environment (POSIX.1-2017, 8.1)."""
 
 
 def checked_path(path: str | Path) -> str:
@@ -69,7 +72,7 @@ def checked_environment(environment: Any) -> dict[str, Any]:
     ):
         raise wrong([FieldError("environment.path", "Must be a list of absolute paths.")])
     if not isinstance(variables, dict) or not all(
-        isinstance(name, str) and name.isidentifier() and isinstance(value, str)
+        isinstance(name, str) and VARIABLE.match(name) and isinstance(value, str)
         for name, value in variables.items()
     ):
         raise wrong([FieldError("environment.variables", "Must map names to texts.")])

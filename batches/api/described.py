@@ -29,8 +29,8 @@ class Call:
     """The answer is a page of them."""
     paged: bool = False
     """The answer holds a page, beside other things."""
-    asks: dict[str, str] = field(default_factory=dict)
-    """Header of the request → what it says."""
+    asks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Header of the request → its description and schema."""
     tells: dict[str, str] = field(default_factory=dict)
     """Header of the answer → what it says."""
     media_type: str = ""
@@ -113,6 +113,13 @@ class Figures(serializers.Serializer[Any]):
 
 
 LOCATION = {"Location": "Address of what was made."}
+KEY = {
+    keys.HEADER: {
+        "description": "For a day, the same body under the same key is the same batch.",
+        "schema": {"type": "string", "pattern": f"^{keys.VISIBLE.pattern}$"},
+    }
+}
+REPLAYED = {keys.REPLAYED: "`true` where the batch was there already."}
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 FINISHED_TASK = "The task is finished."
 FINISHED_BATCH = "The batch is finished, is still being submitted, or is being deleted."
@@ -131,8 +138,7 @@ CALLS: dict[str, Call] = {
     "Stats.get": Call("Totals, throughput, times, workers and queues", Figures),
     "Submissions.post": Call(
         "Submit a batch: {kind}", BatchAnswer, 202,
-        asks={keys.HEADER: "For a day, the same body under the same key is the same batch."},
-        tells=LOCATION | {keys.REPLAYED: "`true` where the batch was there already."},
+        asks=KEY, tells=LOCATION | REPLAYED,
         problems={
             409: "A submission with this key is in progress.",
             422: "The key was used for another body.",
@@ -140,8 +146,7 @@ CALLS: dict[str, Call] = {
     ),
     "CelerySubmissions.post": Call(
         "Submit a batch to Celery: {kind}", GroupStarted, 202,
-        asks={keys.HEADER: "For a day, the same body under the same key is the same batch."},
-        tells=LOCATION | {keys.REPLAYED: "`true` where the batch was there already."},
+        asks=KEY, tells=LOCATION | REPLAYED,
         problems={
             409: "A submission with this key is in progress.",
             422: "The key was used for another body.",

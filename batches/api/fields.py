@@ -70,9 +70,12 @@ class Integer(serializers.IntegerField):
         super().__init__(min_value=min_value, max_value=max_value, **kw)
 
     def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, float):
+            if not data.is_integer():
+                raise wrong_type("a whole number", data)
+            return int(data)  # 5.0 is an integer: JSON Schema 2020-12, 6.1.1
         if isinstance(data, bool) or not isinstance(data, int):
-            wanted = "a whole number" if isinstance(data, float) else "an integer"
-            raise wrong_type(wanted, data)
+            raise wrong_type("an integer", data)
         return data
 
 

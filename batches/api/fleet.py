@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import Group
+from django.core.validators import RegexValidator
 from django.db.models import Count, QuerySet
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -18,8 +19,10 @@ from batches.api.endpoint import EndpointSet
 from batches.api.fields import Listing, StrictSerializer, Text
 from batches.api.paging import CursorPages
 from batches.models import Queue, Task, Workspace
+from batches.models.fleet import NAME
 from batches.querysets import is_admin
 from batches.states import TaskState
+from batches.workspaces import VARIABLE
 
 
 class QueueAnswer(serializers.ModelSerializer[Queue]):
@@ -116,12 +119,24 @@ class WorkspaceAnswer(serializers.ModelSerializer[Workspace]):
 
 
 class Variables(serializers.DictField):
+    """Texts by name. What else may be wrong with them is looked for where they are stored."""
+
     child = Text(allow_blank=True, max_length=10_000)
+    names = VARIABLE
+
+
+ABSOLUTE = RegexValidator(r"\A/[^\x00]*\Z", "Must be an absolute path.")
+SEARCHED = RegexValidator(r"\A/[^\x00:]*\Z", "Must be an absolute path without a colon.")
+MAYBE_ABSOLUTE = RegexValidator(r"\A(/[^\x00]*)?\Z", "Must be an absolute path.")
 
 
 class EnvironmentFields(StrictSerializer):
-    virtualenv = Text(allow_blank=True, max_length=1000, required=False)
-    path = Listing(child=Text(max_length=1000), max_length=100, required=False)
+    virtualenv = Text(
+        allow_blank=True, max_length=1000, required=False, validators=[MAYBE_ABSOLUTE]
+    )
+    path = Listing(
+        child=Text(max_length=1000, validators=[SEARCHED]), max_length=100, required=False
+    )
     variables = Variables(required=False)
 
 
@@ -150,7 +165,7 @@ class WorkspaceChange(StrictSerializer):
 
 
 class NewWorkspace(WorkspaceChange):
-    name = Text(max_length=64)
+    name = Text(max_length=64, validators=[NAME])
     path = Text(max_length=1000)
 
 

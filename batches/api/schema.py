@@ -16,7 +16,9 @@ from rest_framework import serializers
 from batches.api import schema_parts
 from batches.api.described import CALLS, FIELDS, Call
 from batches.api.endpoint import Endpoint
+from batches.api.fields import Listing, Text
 from batches.api.filters import TrueOrFalseFilter, WholeNumberFilter
+from batches.api.fleet import Variables
 from batches.api.problems import MEDIA_TYPE
 from batches.api.renderers import Csv, JsonLines
 from batches.api.submissions import ItemFields, SubmissionFields
@@ -100,6 +102,8 @@ class ConsoleSchema(AutoSchema):
                 "name": name,
                 "in": "query",
                 "description": str(each.label or name),
+                # A form sends fields that are empty, and an empty one filters nothing.
+                "allowEmptyValue": not isinstance(each, df.MultipleChoiceFilter),
                 "schema": filter_schema(each),
             }
             for name, each in filterset.base_filters.items()
@@ -124,11 +128,13 @@ class ConsoleSchema(AutoSchema):
             },
         ]
 
+    def _get_format_parameters(self) -> list[Schema]:
+        return [each | {"allowEmptyValue": True} for each in super()._get_format_parameters()]
+
     def _get_parameters(self) -> list[Schema]:
         parameters: list[Schema] = super()._get_parameters()
         return parameters + [
-            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-            for name, text in self.call.asks.items()
+            {"name": name, "in": "header"} | asked for name, asked in self.call.asks.items()
         ]
 
     # -- bodies and answers -----------------------------------------------------------------------
@@ -211,6 +217,16 @@ class ConsoleSchema(AutoSchema):
         schema.pop("x-spec-enum-id", None)  # for a step of drf-spectacular that is not taken
         return schema
 
+    def _insert_field_validators(self, field: Any, schema: Schema) -> None:
+        if isinstance(field, Text):
+            schema.update(schema_parts.text(field))
+            return
+        super()._insert_field_validators(field, schema)
+        if isinstance(field, Listing) and not field.allow_empty:
+            schema["minItems"] = 1
+        if isinstance(field, Variables):
+            schema["propertyNames"] = {"pattern": schema_parts.ecma(field.names.pattern)}
+
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> Schema:
         schema: Schema = super()._map_basic_serializer(serializer, direction)
         schema.pop("description", None)
@@ -222,6 +238,7 @@ class ConsoleSchema(AutoSchema):
         if isinstance(serializer, (SubmissionFields, ItemFields)):
             for name in properties.keys() & FIELDS.keys():
                 properties[name]["description"] = FIELDS[name]
+        schema |= schema_parts.TOGETHER.get(type(serializer), {})
         # An item of a kind without a serializer of its own says what its processor reads.
         return schema if type(serializer) is ItemFields else schema | CLOSED
 
@@ -245,7 +262,7 @@ def filter_schema(each: Any) -> Schema:
     if isinstance(each, df.ChoiceFilter):
         return _choices(each)
     fitting = (schema for kind, schema in FILTERS.items() if isinstance(each, kind))
-    return next(fitting, {"type": "string"})
+    return next(fitting, {"type": "string", "pattern": schema_parts.STORABLE})
 
 
 def _choices(each: Any) -> Schema:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
+from django.core.validators import RegexValidator
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
     OpenApiSerializerFieldExtension,
@@ -14,8 +16,10 @@ from drf_spectacular.utils import OpenApiExample
 from batches.api.answers import BatchAnswer, TaskAnswer
 from batches.api.batches import Submissions
 from batches.api.described import EXAMPLE_OPTIONS, ResultLine, example_answer
+from batches.api.fields import Text
 from batches.api.fleet import WorkspaceAnswer
-from batches.api.servers import ServerAnswer
+from batches.api.servers import NewServer, ServerAnswer
+from batches.api.submissions import Operation
 from batches.states import BatchStatus, TaskState
 
 Schema = dict[str, Any]
@@ -63,6 +67,26 @@ PROBLEM: Schema = {
     "required": ["type", "title", "status", "detail", "instance"],
 }
 
+STORABLE = r"^[^\x00]*$"
+"""What ``storable`` lets through; half a surrogate pair is no text in JSON Schema either."""
+
+
+def text(field: Text) -> Schema:
+    """The limits of a text. A blank one is in the pattern of a field that may be blank."""
+    own = [re.compile(v.regex) for v in field.validators if isinstance(v, RegexValidator)]
+    limits: Schema = {"pattern": ecma(own[0].pattern) if own else STORABLE}
+    if not field.allow_blank:
+        limits["minLength"] = 1
+    if field.max_length is not None:
+        limits["maxLength"] = field.max_length
+    return limits
+
+
+def ecma(pattern: str) -> str:
+    """A pattern of Python in the dialect of JSON Schema, which knows other anchors."""
+    return pattern.replace(r"\A", "^").replace(r"\Z", "$")
+
+
 _NUMBER = {"type": ["number", "null"]}
 _PROGRESS: Schema = {
     "type": "object",
@@ -97,6 +121,7 @@ SPECIAL: dict[tuple[type, str], Schema] = {
         "properties": dict.fromkeys(("self", "tasks", "results"), _ADDRESS),
         "required": ["self", "tasks", "results"],
     },
+    (Operation, "arguments"): {"type": "object"},
     (TaskAnswer, "result"): {},
     (ResultLine, "result"): {},
     (WorkspaceAnswer, "groups"): _TEXTS,
@@ -108,6 +133,22 @@ SPECIAL: dict[tuple[type, str], Schema] = {
 }
 """Serializer and field → the schema, where the field's class does not say it."""
 
+
+TOGETHER: dict[type, Schema] = {
+    NewServer: {
+        "oneOf": [
+            {
+                "required": ["command"],
+                "properties": {"command": {"minItems": 1}, "url": {"maxLength": 0}},
+            },
+            {
+                "required": ["url"],
+                "properties": {"url": {"minLength": 1}, "command": {"maxItems": 0}},
+            },
+        ]
+    },
+}
+"""Serializer → what its fields must be in relation to each other."""
 
 LINES: Schema = {
     "type": "string",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.core.validators import RegexValidator
 from django.db.models import QuerySet
 from rest_framework import serializers, status
 from rest_framework.decorators import action
@@ -16,8 +17,10 @@ from batches import operations
 from batches.api.changes import Nothing
 from batches.api.endpoint import EndpointSet
 from batches.api.fields import Boolean, Integer, Listing, StrictSerializer, Text
-from batches.api.fleet import ByName, GroupNames, Variables, groups_named
+from batches.api.fleet import ABSOLUTE, ByName, GroupNames, Variables, groups_named
+from batches.mcp_servers import HEADER
 from batches.models import McpServer
+from batches.models.fleet import NAME
 from batches.querysets import is_admin
 from batches.supervision.checking import check
 
@@ -47,13 +50,32 @@ class ServerAnswer(serializers.ModelSerializer[McpServer]):
         return values if is_admin(self.context["request"].user) else dict.fromkeys(values, "…")
 
 
+ADDRESS = RegexValidator(
+    r"\A(https?://[^\x00]+)?\Z", "Must be an address such as https://example.org/mcp."
+)
+ONE_LINE = RegexValidator(r"\A[^\x00\r\n]*\Z", "Must not hold a line break.")
+REFERENCE = RegexValidator(r"\A(env:[^\x00]|file:/)[^\x00]*\Z", "Must be env:NAME or file:/PATH.")
+
+
+class Headers(Variables):
+    child = Text(allow_blank=True, max_length=10_000, validators=[ONE_LINE])
+    names = HEADER
+
+
+class Secrets(Variables):
+    child = Text(max_length=10_000, validators=[REFERENCE])
+    names = HEADER
+
+
 class ServerChange(StrictSerializer):
     command = Listing(child=Text(max_length=4000), max_length=100, required=False)
-    url = Text(max_length=2000, allow_blank=True, required=False)
+    url = Text(max_length=2000, allow_blank=True, required=False, validators=[ADDRESS])
     variables = Variables(required=False)
-    headers = Variables(required=False)
-    secrets = Variables(required=False)
-    folders = Listing(child=Text(max_length=1000), max_length=100, required=False)
+    headers = Headers(required=False)
+    secrets = Secrets(required=False)
+    folders = Listing(
+        child=Text(max_length=1000, validators=[ABSOLUTE]), max_length=100, required=False
+    )
     network = Boolean(required=False)
     tools = Listing(child=Text(max_length=128), max_length=1000, allow_null=True, required=False)
     timeout = Integer(min_value=1, max_value=3300, required=False)
@@ -66,7 +88,7 @@ class ServerChange(StrictSerializer):
 
 
 class NewServer(ServerChange):
-    name = Text(max_length=64)
+    name = Text(max_length=64, validators=[NAME])
 
 
 class CheckAnswer(serializers.Serializer[Any]):

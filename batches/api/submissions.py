@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from rest_framework import serializers
 
 from agents.contract import JSON
@@ -22,6 +23,7 @@ from batches.api.fields import (
 from batches.lanes import HIGHEST, LOWEST
 from batches.states import BackendName, OnFailure
 from batches.submission import Item, Submission
+from batches.vetting import MAX_ATTEMPTS, MOST_PARALLEL
 
 MOST_ERRORS = 100
 PATH_LENGTH = 1000
@@ -29,12 +31,17 @@ COMMAND_LENGTH = 4000
 CONTENT_LENGTH = 1024 * 1024
 
 
+class Timeout(Integer):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=settings.MAX_TIMEOUT_SECONDS, **kwargs)
+
+
 class ItemFields(StrictSerializer):
     """What an item of every kind may say; a kind adds its own."""
 
     id = Text(max_length=128, required=False)
     priority = Integer(min_value=LOWEST, max_value=HIGHEST, allow_null=True, required=False)
-    timeout = Integer(min_value=1, allow_null=True, required=False)
+    timeout = Timeout(allow_null=True, required=False)
     depends_on = Listing(child=Text(max_length=128), required=False)
 
 
@@ -114,9 +121,9 @@ class SubmissionFields(StrictSerializer):
     workspace = Text(max_length=64, allow_null=True, required=False)
     priority = Integer(min_value=LOWEST, max_value=HIGHEST, allow_null=True, required=False)
     queue = Text(max_length=40, allow_null=True, required=False)
-    parallel = Integer(min_value=1, allow_null=True, required=False)
-    max_attempts = Integer(min_value=1, required=False)
-    timeout = Integer(min_value=1, allow_null=True, required=False)
+    parallel = Integer(min_value=1, max_value=MOST_PARALLEL, allow_null=True, required=False)
+    max_attempts = Integer(min_value=1, max_value=MAX_ATTEMPTS, required=False)
+    timeout = Timeout(allow_null=True, required=False)
     run_at = Moment(allow_null=True, required=False)
     deadline = Moment(allow_null=True, required=False)
     after = Listing(child=Id(), max_length=1000, required=False)
@@ -132,7 +139,7 @@ class ValidationTarget(ItemFields):
 
 
 class ValidationSubmission(SubmissionFields):
-    checks = Listing(child=Text(max_length=40), max_length=100, required=False)
+    checks = Listing(child=Text(max_length=40), allow_empty=False, max_length=100, required=False)
     check_command = Text(max_length=COMMAND_LENGTH, required=False)
     targets = Items(ValidationTarget(), initial=[{"path": "src"}])
 

@@ -88,6 +88,11 @@ class Worker(models.Model):
         return self.name
 
 
+NAME = RegexValidator(
+    r"^[a-z0-9][a-z0-9._-]*\Z", "Use small letters, digits, dots, dashes, underscores."
+)
+
+
 def no_environment() -> dict[str, object]:
     return {"virtualenv": "", "path": [], "variables": {}}
 
@@ -100,15 +105,7 @@ class Workspace(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    name = models.CharField(
-        max_length=64,
-        unique=True,
-        validators=[
-            RegexValidator(
-                r"^[a-z0-9][a-z0-9._-]*\Z", "Use small letters, digits, dots, dashes, underscores."
-            )
-        ],
-    )
+    name = models.CharField(max_length=64, unique=True, validators=[NAME])
     path = models.CharField(max_length=1000)
     marker = models.UUIDField(default=uuid.uuid4, editable=False)
     environment = models.JSONField(default=no_environment, blank=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import Group
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
 from batches.models.batch import new_id
+from batches.models.fleet import NAME
 from batches.querysets import GrantedQuerySet
 from batches.states import Transport
 
@@ -20,15 +21,7 @@ class McpServer(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    name = models.CharField(
-        max_length=64,
-        unique=True,
-        validators=[
-            RegexValidator(
-                r"^[a-z0-9][a-z0-9._-]*\Z", "Use small letters, digits, dots, dashes, underscores."
-            )
-        ],
-    )
+    name = models.CharField(max_length=64, unique=True, validators=[NAME])
     transport = models.CharField(max_length=5, choices=Transport)
     command = models.JSONField(default=list, blank=True)
     """Of a stdio server: its argument list, ``{workspace}`` standing for the task's folder."""

@@ -184,6 +184,46 @@ def test_options_tell_the_methods_of_every_address(client_of, admin):
         assert allowed == {method.upper() for method in methods}, path
 
 
+@pytest.mark.parametrize(
+    ("address", "body"),
+    [
+        ("/batch/noop", {"items": [{}], "name": "a\0b"}),
+        ("/batch/noop", {"items": [{}], "parallel": 1_000_001}),
+        ("/batch/noop", {"items": [{}], "max_attempts": 101}),
+        ("/batch/noop", {"items": [{}], "timeout": 3301}),
+        ("/batch/noop", {"items": [{}], "labels": [""]}),
+        ("/batch/noop", {"items": [{"id": ""}]}),
+        ("/batch/validation", {"targets": [{"path": ""}]}),
+        ("/batch/validation", {"targets": [{"path": "a"}], "checks": []}),
+        ("/batch/mcp-operations", {"operations": [{"tool": "a", "arguments": ["b"]}]}),
+        ("/batch/workspaces", {"name": "Red", "path": "/tmp"}),
+        ("/batch/workspaces", {"name": "new", "path": ""}),
+        ("/batch/workspaces", {"name": "new", "path": "/tmp", "environment": {"path": ["a"]}}),
+        ("/batch/workspaces", {"name": "new", "path": "/tmp", "environment": {"path": ["/a:/b"]}}),
+        ("/batch/workspaces", {"name": "new", "path": "/tmp", "environment": {"virtualenv": "a"}}),
+        (
+            "/batch/workspaces",
+            {"name": "new", "path": "/tmp", "environment": {"variables": {"A-B": "c"}}},
+        ),
+        ("/batch/mcp-servers", {"name": "new"}),
+        ("/batch/mcp-servers", {"name": "new", "command": ["a"], "url": "http://a/"}),
+        ("/batch/mcp-servers", {"name": "new", "command": [""]}),
+        ("/batch/mcp-servers", {"name": "new", "url": "ftp://a/"}),
+        ("/batch/mcp-servers", {"name": "new", "command": ["a"], "folders": ["b"]}),
+        ("/batch/mcp-servers", {"name": "new", "url": "http://a/", "headers": {"B C": "d"}}),
+        ("/batch/mcp-servers", {"name": "new", "url": "http://a/", "headers": {"B": "c\nd"}}),
+        ("/batch/mcp-servers", {"name": "new", "url": "http://a/", "secrets": {"B": "c"}}),
+        ("/batch/mcp-servers", {"name": "new", "command": ["a"], "variables": {"B C": "d"}}),
+    ],
+    ids=str,
+)
+def test_a_schema_refuses_what_its_call_refuses(address, body, client_of, admin):
+    content = document()["paths"][address]["post"]["requestBody"]["content"]
+    assert not validator(content["application/json"]["schema"]).is_valid(body)
+    response = client_of(admin).generic_json("POST", address, body)
+    assert response.status_code == 400
+
+
 def test_a_line_of_the_results_fits_its_schema(work, client_of, operator):
     response = client_of(operator).get(f"/batch/{work['batch']}/results")
     schema = answer_schema("GET", "/batch/{id}/results", response)
