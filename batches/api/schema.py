@@ -181,6 +181,7 @@ class ConsoleSchema(AutoSchema):
                 "description": meaning,
                 "content": {MEDIA_TYPE: {"schema": problem.ref}},
             }
+        bodies["414"] = schema_parts.TOO_LONG
         return bodies
 
     def _problems(self) -> list[tuple[int, str]]:

@@ -67,6 +67,12 @@ PROBLEM: Schema = {
     "required": ["type", "title", "status", "detail", "instance"],
 }
 
+TOO_LONG: Schema = {
+    "description": "The address is longer than 4,094 bytes. The web server says so, in HTML.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
+"""gunicorn's ``limit_request_line``, which is checked before the console is asked."""
+
 STORABLE = r"^[^\x00]*$"
 """What ``storable`` lets through; half a surrogate pair is no text in JSON Schema either."""
 

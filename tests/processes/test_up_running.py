@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import urllib.error
 from collections.abc import Iterator
 
 import pytest
@@ -67,3 +68,12 @@ def test_a_second_up_on_the_same_data_is_refused(running):
 
     assert second.returncode == 1
     assert f"Another `up` (process {running.up.pid})" in second.stderr
+
+
+def test_an_address_that_is_too_long_is_refused_as_the_document_says(running):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        running.get(running.token(), "/batch?text=" + "x" * 4100)
+
+    assert refused.value.code == 414
+    told = running.get(running.token(), "/schema")["paths"]["/batch"]["get"]["responses"]["414"]
+    assert refused.value.headers.get_content_type() in told["content"]
