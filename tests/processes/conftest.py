@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
+import psycopg
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import User
 from django_celery_results.models import TaskResult
 from pytest_django import DjangoDbBlocker
@@ -43,6 +48,21 @@ def wipe() -> None:
         model.objects.all().delete()
     Queue.objects.all().delete()
     seven_queues.make_queues(apps, None)
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """A database of its own on the server under test; "" is SQLite in the data directory."""
+    default = settings.DATABASES["default"]
+    if default["ENGINE"].endswith("sqlite3"):
+        yield ""
+        return
+    url = urlsplit(os.environ["DATABASE_URL"])
+    name = f"oc_up_{uuid4().hex}"
+    with psycopg.connect(urlunsplit(url._replace(path="/postgres")), autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield urlunsplit(url._replace(path=f"/{name}"))
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ What does not touch the database is run on SQLite only, though it would pass on 
 """
 
 import contextlib
-import os
 import re
 import shlex
 import signal
@@ -12,12 +11,8 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
-import psycopg
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from tests.processes.installation import (
@@ -30,21 +25,6 @@ from tests.processes.installation import (
 )
 
 pytestmark = pytest.mark.timeout(180)  # seconds, not minutes, on a machine that is not busy
-
-
-@pytest.fixture
-def database_url() -> Iterator[str]:
-    """A database of its own on the server under test; "" is SQLite in the data directory."""
-    default = settings.DATABASES["default"]
-    if default["ENGINE"].endswith("sqlite3"):
-        yield ""
-        return
-    url = urlsplit(os.environ["DATABASE_URL"])
-    name = f"oc_up_{uuid4().hex}"
-    with psycopg.connect(urlunsplit(url._replace(path="/postgres")), autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield urlunsplit(url._replace(path=f"/{name}"))
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import sys
-import time
 from argparse import ArgumentParser
 from signal import Signals
 from typing import Any
@@ -24,6 +23,7 @@ from batches.management import installation, sampling
 from batches.management.arguments import whole_number
 from batches.management.asking import asker
 from batches.management.base import ConsoleCommand
+from batches.management.preparing import ANY, address, prepare
 from batches.management.processes import Program, Supervisor
 from batches.submission import InvalidSubmission
 
@@ -33,8 +33,6 @@ WEB_WORKERS, WEB_THREADS = 2, 4
 WEB_GRACE = 10
 """Seconds for open requests when it stops. Gunicorn loses a SIGTERM that reaches a process of its
 own between fork and its handlers, and then waits for all of them."""
-ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Wildcard addresses, and where this machine reaches them."""
 
 
 class Command(ConsoleCommand):
@@ -63,7 +61,7 @@ class Command(ConsoleCommand):
         host, port = options["host"], options["port"]
         try:
             with installation.only_one(settings.DATA_DIR), listen(host, port) as listener:
-                self.prepare(address(host, port))
+                prepare(self.say, address(host, port))
                 self.warn(host)
                 self.serve(listener, host, options["slots"], demo=options["demo"])
         except installation.AlreadyRunning as other:
@@ -71,29 +69,6 @@ class Command(ConsoleCommand):
                 f"Another `up` ({other}) runs on {settings.DATA_DIR}. Stop it first, or choose "
                 "another --data-dir and --port."
             ) from other
-
-    def prepare(self, url: str) -> None:
-        """Tables, static files, first user; one line for each."""
-        self.say(f"Data in {settings.DATA_DIR}")
-        self.say(f"Preparing the database ({connection.display_name}) …")
-        started = time.monotonic()
-        if applied := installation.migrate():
-            self.say(f"{applied} migrations applied in {time.monotonic() - started:.1f} s")
-        installation.collect_static()
-        if credentials := installation.first_user():
-            self.welcome(credentials, url)
-        else:
-            self.say("Users and tokens are as they were. A new API token: manage.py token admin")
-
-    def welcome(self, credentials: installation.Credentials, url: str) -> None:
-        self.say(
-            "\nThis is the first start. What follows is shown once:\n\n"
-            f"  user       {credentials.username}\n"
-            f"  password   {credentials.password}\n"
-            f"  API token  {credentials.token}\n\n"
-            "Try it, once everything has started:\n\n"
-            f"  curl -H 'Authorization: Token {credentials.token}' {url}/batch/stats\n"
-        )
 
     def warn(self, host: str) -> None:
         """Say loudly what a person should not find out later."""
@@ -172,14 +147,6 @@ def listen(host: str, port: int) -> socket.socket:
             # Python adds the address to the text; the system's own is enough.
             reason = os.strerror(error.errno)
         raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
-
-
-def address(host: str, port: int) -> str:
-    """Where a person reaches the console."""
-    if settings.HTTPS:
-        return f"https://{settings.ALLOWED_HOSTS[0]}"
-    host = ANY.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def web(listener: socket.socket) -> Program:
