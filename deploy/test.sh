@@ -22,6 +22,8 @@ command -v bwrap >/dev/null ||
     say "bubblewrap is missing: tests of the sandbox need it (apt-get install bubblewrap)."
 command -v npm >/dev/null ||
     say "npm is missing: tests against MCP servers of others need it (apt-get install nodejs npm)."
+command -v redis-server >/dev/null ||
+    say "redis-server is missing: tests of Celery need it (apt-get install redis-server)."
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
     command -v google-chrome >/dev/null ||
     say "chromium is missing: tests in a browser need it (apt-get install chromium)."
@@ -72,7 +74,7 @@ step "check --deploy" production check --deploy --fail-level WARNING
 step "migrations" production makemigrations --check --dry-run
 
 mkdir "$scratch/data" "$scratch/data-postgres"
-postgres_pid= elsewhere=() either=
+postgres_pid='' elsewhere=() either=''
 if find_postgres "$scratch"; then
     # Not there yet: the tests make their own. Both runs wait much, so they run side by side, and
     # the shorter one takes what needs no database, or any.
