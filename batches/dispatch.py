@@ -33,17 +33,22 @@ def _publisher() -> tuple[Callable[[Sequence[Message]], None], type[Exception]]:
     return module.publish, module.NotPublished
 
 
-def dispatch() -> int:
-    """Publish what the windows have room for; returns how many messages were sent.
+MOST_ROUNDS = 8
+"""Of one call: where workers are faster than it publishes, there would be no end to it."""
+
+
+def dispatch() -> bool:
+    """Publish what the windows have room for; returns whether there may be more to publish.
 
     Raises:
         BrokerAway: what was not sent is unmarked again.
     """
-    sent = 0
-    while messages := rows.tell(resources.away()):
+    for _ in range(MOST_ROUNDS):
+        messages = rows.tell(resources.away())
+        if not messages:
+            return False
         _publish(messages)
-        sent += len(messages)
-    return sent
+    return True
 
 
 def repeat() -> int:
@@ -91,15 +96,15 @@ def nudge() -> bool:
 
 
 def _nudge(done: Future[bool]) -> None:
+    told = False
     try:
         dispatch()
-        done.set_result(True)
+        told = True
     except BrokerAway as error:
         logger.warning("the broker is away, tasks wait in the database: %s", error)
-        done.set_result(False)
     except Exception:
         logger.exception("dispatching failed: workers will see to it")
-        done.set_result(False)
     finally:
-        _nudging.release()
         connection.close()
+        _nudging.release()
+        done.set_result(told)

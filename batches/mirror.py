@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from agents.contract import JSON
 from batches import registry
 from batches.celery_words import celery_status
+from batches.models import Batch, Task
 from batches.queue import sql
+from batches.states import BackendName, BatchState, TaskState
 
 CHUNK = 500
 
@@ -82,47 +86,49 @@ def _result(record: Record) -> str | None:
     return None if record.result is None else json.dumps(record.result)
 
 
-REPAIRED_FOR = 120
-"""Seconds after the end of a task in which its record is looked at again."""
-
-
-def repair() -> int:
+def repair() -> None:
     """Write the records of tasks that ended without a worker: cancelled, late, or for another's
-    failure. Returns how many."""
-    as_text = (
-        "t.id::text"
-        if sql.is_postgres()
-        else " || '-' || ".join(
-            f"substr(t.id, {start}, {length})"
-            for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
-        )
+    failure. Of a batch once it is finished, so that nothing of it changes meanwhile."""
+    done = Batch.objects.filter(
+        backend=BackendName.CELERY, state=BatchState.DONE, mirrored_at__isnull=True
     )
-    found = sql.rows(
-        f"""
-        SELECT t.id, t.kind, t.state, t.worker, t.started_at, t.failure, t.error
-        FROM {sql.TASK} t JOIN {sql.BATCH} b ON b.id = t.batch_id AND b.backend = 'celery'
-        LEFT JOIN django_celery_results_taskresult r ON r.task_id = {as_text}
-        WHERE t.finished_at > {sql.later(f"-{REPAIRED_FOR}")} AND t.state IN ('failed', 'cancelled')
-          AND (r.status IS NULL
-               OR r.status <> CASE t.state WHEN 'failed' THEN 'FAILURE' ELSE 'REVOKED' END)
-        ORDER BY t.finished_at LIMIT {CHUNK}
-        """  # noqa: S608 - names and numbers of ours
-    )
-    write(
-        Record(
-            task_id=sql.as_uuid(task_id),
-            kind=kind,
-            status=celery_status(state, 1),
-            worker=worker,
-            started_at=_moment(started_at),
-            failure=failure,
-            error=error,
-        )
-        for task_id, kind, state, worker, started_at, failure, error in found
-    )
-    return len(found)
+    for batch in list(done.order_by("number").values_list("pk", flat=True)[:20]):
+        position: int | None = -1
+        while position is not None:
+            position = _repair_some(batch, position)
 
 
-def _moment(value: datetime | str | None) -> datetime | None:
-    """What a raw cursor gives: SQLite has no type for it."""
-    return datetime.fromisoformat(f"{value}+00:00") if isinstance(value, str) else value
+def _repair_some(batch: UUID, after: int) -> int | None:
+    """One chunk; returns where the next one begins, None at the end."""
+    from django_celery_results.models import TaskResult  # noqa: PLC0415 - only with a broker
+
+    with transaction.atomic():
+        # A retry locks the batch first as well: what it queues again is not written over.
+        sql.lock_batches("b.id = %s", [sql.one_id(batch)])
+        row = Batch.objects.filter(pk=batch, state=BatchState.DONE)
+        if not row.exists():
+            return None
+        ended = Task.objects.filter(
+            batch=batch, state__in=(TaskState.FAILED, TaskState.CANCELLED), position__gt=after
+        )
+        tasks = list(ended.order_by("position").defer("payload", "result")[:CHUNK])
+        if not tasks:
+            row.update(mirrored_at=Now())
+            return None
+        found = TaskResult.objects.filter(task_id__in=[str(task.pk) for task in tasks])
+        known = dict(found.values_list("task_id", "status"))
+        write(
+            Record(
+                task_id=task.pk,
+                kind=task.kind,
+                status=wanted,
+                worker=task.worker,
+                started_at=task.started_at,
+                failure=task.failure,
+                error=task.error,
+            )
+            for task in tasks
+            if known.get(str(task.pk)) != (wanted := celery_status(task.state, task.attempt))
+        )
+        last: int = tasks[-1].position
+    return last

@@ -96,7 +96,7 @@ def submit(
     batch = admit(owner, submission, sealed)
     wake()
     if batch.backend == BackendName.CELERY:
-        dispatch.nudge()
+        batch.unsent = not dispatch.nudge()
     return batch
 
 

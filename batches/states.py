@@ -118,6 +118,9 @@ class PriorityFrom(TextChoices):
 
 
 class WorkerState(TextChoices):
+    STARTING = "starting", "Starting"
+    """Takes nothing yet."""
+
     RUNNING = "running", "Running"
     DRAINING = "draining", "Draining"
     STOPPED = "stopped", "Stopped"

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from batches import idempotency
+from batches import idempotency, mirror
 from batches.backends.database import wake
 from batches.models import Batch, Chore, Start, Worker
 from batches.queue import resources
@@ -93,6 +93,12 @@ def repeat_dependents() -> None:
         resources.park(away)
 
 
+def mirror_finished() -> None:
+    """Let Celery's records of finished batches say what the rows say, where there is a broker."""
+    if settings.CELERY_BROKER_URL:
+        mirror.repair()
+
+
 def enforce_deadlines() -> None:
     """Fail what still waits in batches whose deadline has passed."""
     late = Batch.objects.filter(state=BatchState.OPEN, deadline__lte=Now(), sealed_at__isnull=False)
@@ -136,6 +142,7 @@ CHORES: dict[str, tuple[float, Callable[[], None]]] = {
     "follow-ups": (5.0, repeat_follow_ups),
     "dependents": (30.0, repeat_dependents),
     "forget": (60.0, forget),
+    "mirror": (2.0, mirror_finished),
 }
 """Name → seconds between turns, and the work."""
 

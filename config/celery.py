@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from kombu import Exchange, Queue
 
 from batches.backends import brokers
@@ -38,6 +39,10 @@ def queues() -> list[Queue]:
     return [Queue(name, exchange, routing_key=name, queue_arguments=arguments) for name in ordered]
 
 
+if not settings.CELERY_BROKER_URL:
+    raise ImproperlyConfigured(
+        "There is no broker: set CELERY_BROKER_URL, to redis://127.0.0.1:6379/0 for example."
+    )
 app = Celery("ollama_coder")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.task_queues = queues()

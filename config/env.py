@@ -61,6 +61,11 @@ def secret(name: str) -> str:
     return contents
 
 
+def text(name: str) -> str:
+    """What is set, or ``""``."""
+    return _value(name, None)
+
+
 def boolean(name: str, *, default: bool) -> bool:
     """1/true/yes/on or 0/false/no/off, in any case."""
     value = _value(name, str(default).lower()).lower()

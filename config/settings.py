@@ -282,8 +282,12 @@ if CELERY_BROKER_URL:
     # Importing them costs every process a tenth of a second and more. Before ours, whose admin
     # shows their pages in its own way.
     INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat"]
-CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL)
+CELERY_REDIS_MASTER = env.text("CELERY_REDIS_MASTER")
+CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL, CELERY_REDIS_MASTER)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# RabbitMQ closes the channel of a task that runs for longer than its consumer_timeout, half an hour
+# by default: the worker takes a new one, and the message that comes again finds its row taken.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_QUORUM_QUEUES = env.boolean("CELERY_QUORUM_QUEUES", default=False)
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "default"

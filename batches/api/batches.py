@@ -74,18 +74,21 @@ class Submissions(Endpoint):
         return _by_lines(request) and bool(request.META.get("wsgi.input_terminated"))
 
     def post(self, request: Request) -> Response:
-        stored, headers = self.stored(request)
-        batch = visible_batches(request.user).get(pk=stored.pk)
+        batch, headers = self.stored(request)
         answer = answers([batch], self)[0]
         headers = {"Location": answer["links"]["self"], **headers}
         return Response(answer, status=status.HTTP_202_ACCEPTED, headers=headers)
 
-    def stored(self, request: Request) -> tuple[Batch, dict[str, str]]:
-        """The batch of the body, and headers that say whether it was there already."""
+    def stored(self, request: Request) -> tuple[Any, dict[str, str]]:
+        """The batch of the body, to be answered, and headers that say whether it was there."""
         kind = registry.kind(self.kind_name)
         key = key_of(request)
         with naming_lines(kind.items) if _by_lines(request) else nullcontext():
-            batch, replayed = self._submitted(kind, key)
+            stored, replayed = self._submitted(kind, key)
+        batch = visible_batches(request.user).get(pk=stored.pk)
+        if stored.unsent:
+            # Its tasks are marked while a broker that hangs is waited for.
+            batch.dispatch = "pending"
         return batch, {REPLAYED: "true"} if replayed else {}
 
     def _submitted(self, kind: registry.Kind, key: str | None) -> tuple[Batch, bool]:

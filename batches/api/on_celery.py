@@ -19,7 +19,7 @@ from rest_framework.reverse import reverse
 
 from batches import registry
 from batches.api.answers import counts_of
-from batches.api.batches import Submissions, visible_batches
+from batches.api.batches import Submissions
 from batches.api.endpoint import Endpoint
 from batches.api.paging import InSubmissionOrder
 from batches.celery_words import FINAL, PENDING, RETRY, STARTED, celery_status
@@ -115,8 +115,7 @@ class CelerySubmissions(Submissions):
     def post(self, request: Request) -> Response:
         if not settings.CELERY_BROKER_URL:
             raise NoBroker
-        stored, headers = self.stored(request)
-        batch = visible_batches(request.user).get(pk=stored.pk)
+        batch, headers = self.stored(request)
         group = reverse("celery-group", args=[batch.pk], request=request)
         started = {
             "backend": batch.backend,

@@ -34,12 +34,24 @@ def address(url: str) -> str:
     return url
 
 
-def transport_options(url: str) -> dict[str, Any]:
-    """For workers and publishers alike."""
-    if scheme(url) in REDIS:
-        # Queues in the order in which they are declared: by their priority.
-        return {"queue_order_strategy": "priority", "visibility_timeout": 4 * 3600}
-    return {}
+def transport_options(url: str, master: str) -> dict[str, Any]:
+    """For workers and publishers alike; ``master`` is the name that Sentinel has for it.
+
+    Raises:
+        ImproperlyConfigured: it is Sentinel, and there is no such name.
+    """
+    if scheme(url) not in REDIS:
+        return {}
+    # Queues in the order in which they are declared: by their priority.
+    options = {"queue_order_strategy": "priority", "visibility_timeout": 4 * 3600}
+    if scheme(url) != "sentinel":
+        return options
+    if not master:
+        raise ImproperlyConfigured(
+            "CELERY_REDIS_MASTER must be the name of the master that the Sentinels of "
+            "CELERY_BROKER_URL watch, such as mymaster."
+        )
+    return {**options, "master_name": master}
 
 
 def publisher_options(url: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 from kombu import Connection
-from kombu.exceptions import KombuError, OperationalError
 from kombu.pools import producers
 
 from batches import registry
@@ -29,7 +28,7 @@ _ours = threading.local()
 
 
 def _connection() -> Connection:
-    """One that fails at once. Producers of it are pooled by kombu, for each thread."""
+    """One that fails at once. Kombu pools producers by what a connection is made of."""
     url = settings.CELERY_BROKER_URL
     if getattr(_ours, "url", None) != url:
         options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | brokers.publisher_options(url)
@@ -54,7 +53,8 @@ def publish(messages: Sequence[Message]) -> None:
             for message in messages:
                 _send(app, out, message, kinds[message.kind].task)
                 sent += 1
-    except (OSError, KombuError, OperationalError) as error:
+    except Exception as error:
+        # Whatever it is, and each transport has errors of its own: what was not sent is unmarked.
         raise NotPublished(_words(error), messages[sent:]) from error
 
 

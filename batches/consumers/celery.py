@@ -6,8 +6,8 @@ follow from what the row says, never the other way round.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import time
 from typing import Any
 from uuid import UUID
 
@@ -16,17 +16,20 @@ from celery import Task, bootsteps, signals
 from celery.exceptions import Ignore, Retry
 from celery.worker import state
 from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
 from django.utils.module_loading import import_string
 
-from batches import identity, operations, registry
-from batches.consumers.dispatcher import Dispatcher
+from batches import identity, registry
+from batches.consumers.dispatcher import LOOK_EVERY, Dispatcher
 from batches.consumers.pool_process import PoolProcess
 from batches.consumers.presence import Presence
 from batches.mirror import TaskFailed
-from batches.models import Task as Row
-from batches.states import BackendName, TaskState
+from batches.states import BackendName, TaskState, WorkerState
 
 logger = logging.getLogger(__name__)
+
+CANCELLED = "cancelled"
 app = import_string(settings.CELERY_APPLICATION)
 
 _pool_process: PoolProcess | None = None
@@ -40,7 +43,7 @@ class KindTask(Task):  # type: ignore[misc]
     """Runs one row: the argument is the id of a task of the console."""
 
     abstract = True
-    throws = (TaskFailed,)
+    throws = (TaskFailed, Terminated)
 
     def run(self, task_id: str) -> str:
         """``succeeded``; any other end is an exception, as Celery and Flower expect it."""
@@ -59,11 +62,11 @@ class KindTask(Task):  # type: ignore[misc]
             case TaskState.SUCCEEDED:
                 return "succeeded"
             case TaskState.CANCELLED:
-                raise Terminated("cancelled")
+                raise Terminated(CANCELLED)
             case TaskState.QUEUED:
                 # Nothing is published: when its turn comes again is in the row.
                 raise Retry(ended.error or "handed back", TaskFailed("again", ended.error))
-        raise TaskFailed(ended.settled.failure, ended.error)
+        raise TaskFailed(str(ended.settled.failure), ended.error)
 
 
 for kind in registry.kinds().values():
@@ -97,16 +100,42 @@ class Console(bootsteps.StartStopStep):  # type: ignore[misc]
         if _dispatcher is not None:
             _dispatcher.reconnected()
 
+    def shutdown(self, parent: Any) -> None:  # noqa: ARG002 - Celery's protocol
+        """It takes no more messages, for whatever reason."""
+        _drain()
+
 
 app.steps["consumer"].add(Console)
 
 
 def _announce(sender: Any, **_: Any) -> None:
-    """Before the pool is forked: its processes claim in the worker's name."""
+    """Before the pool is forked: its processes claim in the worker's name.
+
+    Celery only logs what its signals raise, and would go on without a dispatcher.
+    """
     global _dispatcher  # noqa: PLW0603
-    queues = list(sender.app.amqp.queues.consume_from)
-    presence = Presence.announce(queues, registry.kinds(), sender.concurrency, BackendName.CELERY)
-    _dispatcher = Dispatcher(presence, lambda: len(state.active_requests))
+    if sender.pool_cls.__module__ != "celery.concurrency.prefork":
+        raise SystemExit("Tasks are killed with their process: the pool must be --pool=prefork.")
+    try:
+        _dispatcher = Dispatcher(_presence(sender), lambda: len(state.active_requests))
+    except Exception as error:
+        logger.exception("the worker cannot take its place among the others")
+        raise SystemExit(1) from error
+
+
+def _presence(worker: Any) -> Presence:
+    """Its row, as soon as the database is there."""
+    queues = list(worker.app.amqp.queues.consume_from)
+    kinds = registry.kinds()
+    while True:
+        try:
+            return Presence.announce(
+                queues, kinds, worker.concurrency, BackendName.CELERY, WorkerState.STARTING
+            )
+        except DatabaseError as error:
+            logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
+            connection.close()
+            time.sleep(LOOK_EVERY)
 
 
 def _start(**_: Any) -> None:
@@ -124,12 +153,13 @@ def _stop(**_: Any) -> None:
         _dispatcher.stop()
 
 
-def _revoked(request: Any, **_: Any) -> None:
-    """Somebody revoked it in Flower or with ``celery control``: that is a cancel."""
-    row = Row.objects.filter(pk=request.args[0]).first()
-    if row is not None:
-        with contextlib.suppress(operations.Conflict):
-            operations.cancel_task(row)
+def _revoked(request: Any, signum: Any, **_: Any) -> None:
+    """Somebody revoked it in Flower or with ``celery control``: that is a cancel.
+
+    Also called for what was cancelled here. In the event loop, so that nothing may take long.
+    """
+    if _dispatcher is not None and signum != CANCELLED and request.args:
+        _dispatcher.revoked(UUID(request.args[0]))
 
 
 for signal, receiver in (

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from batches import dispatch, mirror, registry
+from batches import dispatch, operations, registry
 from batches.consumers.presence import Presence
 from batches.consumers.scratch import scratch_folder
 from batches.consumers.upkeep import UpkeepThread
 from batches.consumers.wakeup import Wakeup
+from batches.models import Task
 from batches.queue import resources
-from batches.queue.dispatch import broker_came_back
+from batches.queue.dispatch import broker_came_back, fresh_message
 from batches.queue.schedule import seconds_until_due, wake_due
 from batches.states import WorkerState
 from batches.supervision.supervisor import Profile, Supervisor
@@ -27,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds after which it looks by itself: being woken is only a hint."""
+LOCKED_PAUSE = 0.05
+"""Seconds before a due row that somebody has locked is looked at again."""
 LEAST_PAUSE = 0.002
 """Seconds between two looks, however often it is woken."""
 PATIENCE = 2.0
@@ -43,8 +49,10 @@ class Dispatcher:
         self._draining = False
         self._looked = float("-inf")
         self._due_at: float | None = None
+        self._more = False
         self._away = False
         self._again = False
+        self._revoked: deque[UUID] = deque()
         self._upkeep = UpkeepThread()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._probes = threading.Thread(target=self._probe, name="probes", daemon=True)
@@ -63,11 +71,18 @@ class Dispatcher:
         """The worker has lost its broker and has it again, perhaps without what was in it."""
         self._again = True
 
+    def revoked(self, task: UUID) -> None:
+        """Somebody revoked a task's message in Flower, or by ``celery control``."""
+        self._revoked.append(task)
+
     def stop(self) -> None:
+        """End what ``start`` began, where it came so far."""
         self._stop.set()
-        for thread in (self._thread, self._probes):
-            thread.join()
-        self._upkeep.__exit__(None, None, None)
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._probes.join()
+            self._upkeep.__exit__(None, None, None)
+        self._guarded(lambda: self._presence.say(WorkerState.STOPPED, 0))
 
     # -- dispatching
 
@@ -77,13 +92,14 @@ class Dispatcher:
                 while not self._stop.is_set():
                     self._guarded(self._turn)
                     self._wait(wakeup)
-            self._guarded(lambda: self._presence.say(WorkerState.STOPPED, 0))
         finally:
             connection.close()
 
     def _wait(self, wakeup: Wakeup) -> None:
         """Until somebody calls, something is due, or it is time to look."""
         time.sleep(LEAST_PAUSE)
+        if self._more:
+            return
         deadline = time.monotonic() + (PATIENCE if self._away else LOOK_EVERY)
         if self._due_at is not None:
             deadline = min(deadline, max(self._due_at, time.monotonic()))
@@ -98,19 +114,20 @@ class Dispatcher:
     def _turn(self) -> None:
         look = time.monotonic() - self._looked >= LOOK_EVERY
         if self._due_at is not None and time.monotonic() >= self._due_at:
-            wake_due()
-            look = True
+            # One that is locked is left: no use in asking again at once.
+            self._due_at = None if wake_due() else time.monotonic() + LOCKED_PAUSE
+            look = self._due_at is None
         if look:
             self._looked = time.monotonic()
             self._look()
         try:
             if look:
                 dispatch.repeat()
-            dispatch.dispatch()
+            self._more = dispatch.dispatch()
         except dispatch.BrokerAway as error:
             if not self._away:
                 logger.warning("the broker is away, tasks wait in the database: %s", error)
-            self._away = True
+            self._away, self._more = True, False
         else:
             if self._away:
                 logger.info("the broker is back")
@@ -126,9 +143,20 @@ class Dispatcher:
         if self._again:
             broker_came_back()
             self._again = False
-        mirror.repair()
+        while self._revoked:
+            self._cancel(self._revoked[0])
+            self._revoked.popleft()
         seconds = seconds_until_due()
         self._due_at = None if seconds is None else time.monotonic() + seconds
+
+    @staticmethod
+    def _cancel(task: UUID) -> None:
+        row = Task.objects.filter(pk=task).first()
+        if row is None:
+            return
+        fresh_message(task)
+        with contextlib.suppress(operations.Conflict):
+            operations.cancel_task(row)
 
     # -- probes
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from agents.contract import JSON, lease_clock
@@ -28,7 +28,7 @@ from batches.consumers.scratch import scratch_folder
 from batches.models import Workspace
 from batches.places import openable
 from batches.queue.claim import Claimed, Lease, NotHere, claim_by_id
-from batches.queue.dispatch import not_told
+from batches.queue.dispatch import not_here, not_told
 from batches.queue.settle import Settled
 from batches.queue.verdicts import Verdict
 from batches.queue.walk import Claimant
@@ -73,13 +73,14 @@ class PoolProcess:
 
         None: it may not run now, or its answer came too late to count.
         """
+        close_old_connections()  # one that broke since the last message is replaced
         self._hostname = hostname
         self._hear(0.0)  # the slot may have gone, or ended for good, since the last message
         try:
             claimed = _insisted(partial(self._claim, task))
         except NotHere as error:
-            # It stays marked, so that it is sent again after a while, to whoever comes first then.
-            logger.warning("handed on: %s", error, extra={"task": task})
+            logger.warning("left to other workers: %s", error, extra={"task": task})
+            _insisted(partial(not_here, task))
             return None
         if claimed is None:
             _insisted(partial(not_told, [task]))

@@ -35,11 +35,13 @@ class Presence:
         kinds: Iterable[str],
         slots: int,
         backend: BackendName = BackendName.DATABASE,
+        state: WorkerState = WorkerState.RUNNING,
     ) -> Presence:
         host = socket.gethostname()
         row = Worker.objects.create(
             name=f"{host[:60]}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
             backend=backend,
+            state=state,
             host=host[:100],
             pid=os.getpid(),
             queues=sorted(queues),

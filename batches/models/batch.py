@@ -76,12 +76,18 @@ class Batch(models.Model):
         "self", symmetrical=False, related_name="followers", blank=True
     )
 
+    mirrored_at = models.DateTimeField(null=True)
+    """On Celery: since it is finished, Celery's records say of every task what its row says."""
+
     total = models.PositiveIntegerField(default=0)
     summary = models.JSONField(null=True)
     """Final counts by state and failure, written when the batch closes."""
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    unsent = False
+    """Of a batch that was just submitted: the broker has not taken its messages yet."""
 
     objects = BatchQuerySet.as_manager()
     tasks: models.Manager[Task]
@@ -98,6 +104,13 @@ class Batch(models.Model):
                 name="batch_deadline",
             ),
             models.Index(fields=["number"], condition=Q(state=BatchState.OPEN), name="batch_open"),
+            models.Index(
+                fields=["number"],
+                condition=Q(
+                    backend=BackendName.CELERY, state=BatchState.DONE, mirrored_at__isnull=True
+                ),
+                name="batch_to_mirror",
+            ),
             models.Index(
                 fields=["finished_at"], condition=Q(state=BatchState.DONE), name="batch_done"
             ),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 
@@ -119,16 +119,17 @@ def tell(away: frozenset[str]) -> list[Message]:
     live = readers()
     claimant = Claimant("", BackendName.CELERY, away=away)
     # Without a transaction, which on SQLite would keep writers waiting.
-    if not any(True for _ in _whose_turn(claimant, live, _outstanding(live))):
+    out = _outstanding(live)
+    limited: set[str] = set()
+    if not any(_room(lane, out, limited) > 0 for lane in _whose_turn(claimant, live, out)):
         return []
     told: list[Message] = []
     with transaction.atomic():
         _take_turns()
         out = _outstanding(live)
-        limited: set[str] = set()
+        limited = set()
         for lane in _whose_turn(claimant, live, out):
-            if lane.queue not in limited:
-                told += _tell_lane(claimant, lane, out, limited)
+            told += _tell_lane(claimant, lane, out, _room(lane, out, limited))
     return told
 
 
@@ -181,13 +182,18 @@ def _can_be_opened(lane: Lane, live: Sequence[Reader]) -> bool:
     )
 
 
-def _tell_lane(
-    claimant: Claimant, lane: Lane, out: _Outstanding, limited: set[str]
-) -> list[Message]:
+def _room(lane: Lane, out: _Outstanding, limited: set[str]) -> int:
+    """How many tasks of a lane may be told of; notes a queue whose limit allows none."""
     room = out.room(lane.queue)
-    if room > 0 and lane.limited:
-        ahead = Ahead(out.by_queue[lane.queue], out.by_batch[lane.batch_id])
-        room = places_left(lane, room, limited, ahead=ahead)
+    if room <= 0 or not lane.limited:
+        return room
+    if lane.queue in limited:
+        return 0
+    ahead = Ahead(out.by_queue[lane.queue], out.by_batch[lane.batch_id])
+    return places_left(lane, room, limited, ahead=ahead)
+
+
+def _tell_lane(claimant: Claimant, lane: Lane, out: _Outstanding, room: int) -> list[Message]:
     if room <= 0:
         return []
     needs, away = without(claimant.away)
@@ -231,9 +237,11 @@ def tell_again() -> list[Message]:
     }
     if not late:
         return []
+    # Another worker may have sent them a moment ago.
+    still = _marked(f"{sql.in_ids('t.id')} AND t.dispatched_at < {sql.later('-1')}")
     found = sql.rows(
         f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = dispatches + 1 "
-        f"WHERE {sql.in_ids('id')} AND state = 'queued' AND dispatched_at IS NOT NULL "
+        f"WHERE {sql.picked(still)} AND state = 'queued' AND dispatched_at IS NOT NULL "
         "RETURNING id, kind, priority, message_id",
         [sql.ids(late)],
     )
@@ -244,23 +252,55 @@ def _patience(queue: str, live: Sequence[Reader], dispatches: int) -> float | No
     reading = [reader for reader in live if reader.reads(queue)]
     if not reading:
         return None
-    if any(reader.idle for reader in reading):
-        return IDLE_PATIENCE
-    return min(LONGEST_PATIENCE, PATIENCE * 2.0 ** min(dispatches - 1, 16))
+    first = IDLE_PATIENCE if any(reader.idle for reader in reading) else PATIENCE
+    return min(LONGEST_PATIENCE, first * 2.0 ** min(dispatches - 1, 16))
 
 
 def not_told(tasks: Iterable[UUID]) -> int:
     """Take marks back: the messages were not sent, or came at a moment when nothing could run."""
+    marked = _marked(sql.in_ids("t.id"))
     return sql.change(
         f"UPDATE {sql.TASK} SET dispatched_at = NULL "
-        f"WHERE {sql.in_ids('id')} AND state = 'queued' AND dispatched_at IS NOT NULL",
+        f"WHERE {sql.picked(marked)} AND state = 'queued' AND dispatched_at IS NOT NULL",
         [sql.ids(tasks)],
+    )
+
+
+def _marked(condition: str) -> str:
+    """Selects rows of which messages are out, in the order in which all lock them."""
+    return (
+        f"SELECT t.id FROM {sql.TASK} t WHERE {DISPATCHED} AND {condition} "
+        f"ORDER BY t.id{sql.locked('FOR UPDATE SKIP LOCKED')}"
+    )
+
+
+NOT_HERE_SECONDS = 2.0
+"""How long a task waits before another worker is told of it that may have its workspace."""
+
+
+def not_here(task: UUID) -> int:
+    """The worker that came cannot open its workspace: let it wait outside the window a moment.
+
+    At once it would go to the same worker again, if that is the only idle one.
+    """
+    return sql.change(
+        f"UPDATE {sql.TASK} SET dispatched_at = NULL, run_after = {sql.later('%s')} "
+        "WHERE id = %s AND state = 'queued' AND dispatched_at IS NOT NULL",
+        [NOT_HERE_SECONDS, sql.one_id(task)],
+    )
+
+
+def fresh_message(task: UUID) -> int:
+    """Give a task's next message an id of its own: workers drop the one that was revoked."""
+    return sql.change(
+        f"UPDATE {sql.TASK} SET message_id = %s WHERE id = %s",
+        [sql.one_id(uuid4()), sql.one_id(task)],
     )
 
 
 def broker_came_back() -> int:
     """What was told before may be lost with the broker's memory: be impatient with it again."""
     return sql.change(
-        f"UPDATE {sql.TASK} SET dispatches = 1 "
-        "WHERE state = 'queued' AND dispatched_at IS NOT NULL AND dispatches > 1"
+        f"UPDATE {sql.TASK} SET dispatches = 1 WHERE {sql.picked(_marked('t.dispatches > 1'))} "
+        "AND state = 'queued' AND dispatched_at IS NOT NULL"
     )

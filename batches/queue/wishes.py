@@ -31,6 +31,14 @@ Also = Callable[[], object]
 """What is done in the transaction of a change, if there was anything to change."""
 
 
+REOPENED: dict[str, Any] = {
+    "state": BatchState.OPEN,
+    "finished_at": None,
+    "summary": None,
+    "mirrored_at": None,
+}
+
+
 def _nothing() -> None:
     """Nothing besides."""
 
@@ -194,7 +202,7 @@ def _retry_some(batch: UUID, wish: _Retry, before: Sequence[UUID]) -> list[UUID]
             return []
         _queue_again(ids)
         revive_dependents(ids)
-        reopened: dict[str, Any] = {"state": BatchState.OPEN, "finished_at": None, "summary": None}
+        reopened: dict[str, Any] = dict(REOPENED)
         if not before:
             # Not by later chunks: what failed since may have stopped the batch.
             reopened |= {"cancel_requested_at": None, "retried_at": Now()}
@@ -256,9 +264,7 @@ def _revive_some(follower: UUID, after: UUID | None) -> list[UUID]:
         if ids:
             _queue_again(ids)
             revive_dependents(ids)
-            Batch.objects.filter(pk=follower).update(
-                state=BatchState.OPEN, finished_at=None, summary=None
-            )
+            Batch.objects.filter(pk=follower).update(**REOPENED)
     return ids
 
 

@@ -55,10 +55,10 @@ def broker(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 def point_to(url: str) -> None:
     """Let this process speak to a broker, as the settings of a web process would."""
+    settings.CELERY_BROKER_URL = url
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(url, "")
     from config.celery import app, queues
 
-    settings.CELERY_BROKER_URL = url
-    settings.CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(url)
     app.conf.broker_url = url
     app.conf.task_queues = queues()
     app.__dict__.pop("amqp", None)
@@ -77,8 +77,6 @@ def standing_fleet(
         url = broker.url if broker else ""
         workers = Fleet(tmp_path_factory.mktemp("standing"), url)
         try:
-            if url:
-                point_to(url)
             workers.start(slots=2)
             yield workers
         finally:
@@ -90,6 +88,8 @@ def standing_fleet(
 @pytest.fixture
 def standing(standing_fleet: Fleet, transactional_db: None) -> Fleet:
     """The worker, with a database that holds nothing but its row."""
+    if standing_fleet.broker_url:
+        point_to(standing_fleet.broker_url)
     return standing_fleet
 
 

@@ -1,0 +1,132 @@
+"""What only Celery has: its records and its verbs, and a broker that can be away."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.result import AsyncResult
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+from django_celery_results.models import TaskResult
+
+from batches import operations
+from batches.mirror import TaskFailed
+from batches.models import Task
+from batches.states import TaskState
+from tests.processes.fleet import Fleet, done, outcomes, pids, submit, task_of, until
+
+pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
+
+WORDS = {"succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "REVOKED"}
+
+
+def application() -> Any:
+    from config.celery import app
+
+    return app
+
+
+def record(task: Task) -> TaskResult:
+    """Celery's record of a finished task, once it says what the row says."""
+    task.refresh_from_db()
+    wanted = TaskResult.objects.filter(task_id=str(task.pk), status=WORDS[task.state])
+    found: TaskResult = until(wanted.first, what=f"the record says {task.state}")
+    return found
+
+
+def cut_connections() -> None:
+    """As a database does that is started again: all sessions but ours end."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_record_row_and_api_agree_whatever_became_of_a_task(
+    standing: Fleet, tmp_path: Path, client: Client
+) -> None:
+    never = {"gate": str(tmp_path / "never")}
+    ended = {
+        "success": submit("misbehave", {"how": "flaky", "until": 1}),
+        "rejection": submit("misbehave", {"how": "reject"}),
+        "retry": submit("misbehave", {"how": "flaky", "until": 2}),
+        "limit": submit("misbehave", {"how": "limit"}),
+        "timeout": submit("linger", never, timeout=1, max_attempts=1),
+        "error": submit("misbehave", {"how": "raise"}, max_attempts=1),
+    }
+    for batch in ended.values():
+        done(batch)
+    running = submit("linger", never | {"pids": str(tmp_path / "pids")})
+    pids(tmp_path / "pids")
+    operations.cancel_task(task_of(running))
+    ended["cancel"] = done(running)
+    waiting = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
+    operations.cancel_task(task_of(waiting))
+    ended["cancel while it waits"] = done(waiting)
+    lost = submit("linger", never | {"pids": str(tmp_path / "lost")}, max_attempts=1)
+    os.kill(pids(tmp_path / "lost")[0], signal.SIGKILL)
+    ended["lost"] = done(lost)
+
+    client.force_login(User.objects.create_superuser("boss"))
+    for what, batch in ended.items():
+        task = task_of(batch)
+        kept = record(task)
+        told = client.get(f"/batch/celery/task/{task.pk}").json()
+        assert kept.status == told["status"] == WORDS[task.state], what
+        assert kept.task_name == told["meta"]["name"] == f"process_{task.kind}", what
+        assert kept.task_args == f"\"('{task.pk}',)\"", what
+        result = AsyncResult(str(task.pk), app=application())
+        assert result.status == told["status"], what
+        if task.state == TaskState.SUCCEEDED:
+            assert result.result == task.result == told["result"], what
+        else:
+            assert isinstance(result.result, TaskFailed), what
+            assert (kept.traceback or "") == task.error == told["error"], what
+
+
+def test_a_revoked_task_is_cancelled_and_may_be_retried(standing: Fleet, tmp_path: Path) -> None:
+    gate = {"gate": str(tmp_path / "gate")}
+    busy = submit("linger", gate, gate, priority=10)
+    until(
+        lambda: Task.objects.filter(batch=busy, state=TaskState.RUNNING).count() == 2,
+        what="both slots are taken",
+    )
+    batch = submit("noop", {})
+    task = task_of(batch)
+    until(lambda: task_of(batch).dispatched_at, what="a worker was told of it")
+    application().control.revoke(str(task.pk))
+    (tmp_path / "gate").touch()
+    done(busy)
+    assert task_of(done(batch)).state == TaskState.CANCELLED
+    operations.retry_task(task)
+    assert done(batch).summary["succeeded"] == 1
+    until(lambda: record(task_of(batch)).status == "SUCCESS", what="the record follows")
+
+
+def test_a_running_task_that_is_terminated_is_cancelled(standing: Fleet, tmp_path: Path) -> None:
+    batch = submit("linger", {"gate": str(tmp_path / "never"), "pids": str(tmp_path / "pids")})
+    pids(tmp_path / "pids")
+    application().control.revoke(str(task_of(batch).pk), terminate=True)
+    assert done(batch).summary["cancelled"] == 1
+    assert outcomes(task_of(batch))[0] in {"released", "cancelled"}
+
+
+def test_a_worker_at_rest_survives_a_restart_of_its_database(standing: Fleet) -> None:
+    done(submit("noop", *({} for _ in range(8))))
+    cut_connections()
+    batch = done(submit("noop", *({} for _ in range(8))))
+    assert set(batch.tasks.values_list("attempt", flat=True)) == {1}
+
+
+def test_another_pool_is_refused(standing: Fleet) -> None:
+    worker = standing.start("--pool=threads", up=False)
+    assert worker.ends() != 0
+    assert "--pool=prefork" in worker.log
