@@ -8,7 +8,7 @@ from django import forms
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -85,7 +85,7 @@ class ObservedAdmin(ConsoleAdmin):
             raise PermissionDenied
         try:
             return self.page_queryset(request).get(pk=self.opts.pk.to_python(pk))
-        except (self.model.DoesNotExist, ValueError) as error:
+        except (self.model.DoesNotExist, ValueError, ValidationError) as error:
             raise Http404(f"There is no {self.opts.verbose_name} {pk} that you may see.") from error
 
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:

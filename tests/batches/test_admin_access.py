@@ -115,6 +115,15 @@ def test_another_teams_batch_is_not_there(
         assert browser.get(page).status_code == 404, page
 
 
+@pytest.mark.parametrize("page", ["nonsense/change/", "nonsense/", "0/change/", "nonsense/cancel/"])
+@pytest.mark.parametrize("model", ["batch", "task"])
+def test_an_address_with_a_wrong_id_is_not_there(
+    operator: User, browse: Callable[[User], Client], model: str, page: str
+) -> None:
+    answer = browse(operator).get(f"/admin/batches/{model}/{page}", follow=True)
+    assert answer.status_code == 404
+
+
 @pytest.mark.parametrize("model", [Batch, Task, Worker, Resource])
 def test_nothing_that_the_queue_writes_is_added_changed_or_deleted_by_hand(
     model: Any, boss: User, batch: Batch, browse: Callable[[User], Client]
