@@ -17,12 +17,19 @@ from batches import registry
 from batches.admin.skin import Textarea, TextInput
 from batches.api.parsing import object_in, value_in
 from batches.api.reading import BY_LINES, understood, understood_by_lines
+from batches.api.submissions import options_of
 from batches.models import Queue, Workspace
 from batches.states import OnFailure
 from batches.submission import FieldError, InvalidSubmission, Submission
 
-PLAIN = ("name", "workspace", "priority", "queue", "parallel", "timeout", "on_failure")
+PLAIN = (
+    "name", "workspace", "priority", "queue", "parallel", "timeout", "max_attempts", "on_failure",
+    "run_at", "deadline",
+)  # fmt: skip
 """Fields that go into the body as they are, where they are filled in."""
+
+
+MOMENT = forms.TextInput(attrs={"type": "datetime-local"})
 
 
 class Uploaded(io.RawIOBase):
@@ -65,15 +72,25 @@ class SubmitForm(forms.Form):
     options = forms.CharField(
         required=False,
         widget=Textarea(attrs={"rows": 3, "spellcheck": "false"}),
-        help_text='More fields of the body as a JSON object, such as {"checks": ["lint"]} or '
-        '{"test_command": "pytest -q"}.',
     )
     priority = forms.IntegerField(required=False, help_text="0 to 10, higher first.")
     queue = forms.ChoiceField(required=False)
     parallel = forms.IntegerField(required=False, help_text="Most tasks that run at once.")
     timeout = forms.IntegerField(required=False, help_text="Seconds for one attempt.")
+    max_attempts = forms.IntegerField(
+        required=False, help_text="Attempts that may fail before the task has failed."
+    )
     on_failure = forms.ChoiceField(
         required=False, choices=[("", "as usual"), *OnFailure.choices], label="On failure"
+    )
+    run_at = forms.CharField(
+        required=False, label="Not before", widget=MOMENT, help_text="UTC. No task starts earlier."
+    )
+    deadline = forms.CharField(
+        required=False, widget=MOMENT, help_text="UTC. What has not finished by then fails."
+    )
+    labels = forms.CharField(
+        required=False, widget=TextInput, help_text="Separated by commas, to find it again."
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
@@ -87,6 +104,7 @@ class SubmitForm(forms.Form):
         ):
             choice: Any = self.fields[field]
             choice.choices = [("", nothing), *((name, name) for name in names)]
+        self.fields["options"].help_text = options_help()
 
     @contextmanager
     def wanted(self) -> Iterator[Submission]:
@@ -97,6 +115,8 @@ class SubmitForm(forms.Form):
         """
         data = self.cleaned_data
         more = {name: data[name] for name in PLAIN if data[name] not in {None, ""}}
+        if labels := [label.strip() for label in data["labels"].split(",") if label.strip()]:
+            more["labels"] = labels
         more |= _object(data["options"], "options")
         kind, file = data["kind"] or None, data["file"]
         if file is None:
@@ -116,6 +136,20 @@ class SubmitForm(forms.Form):
         if kind is None:
             raise InvalidSubmission([FieldError("kind", "Choose one.")])
         return {kind.items: pasted(self.cleaned_data["items"], kind.items)}
+
+
+def options_help() -> str:
+    """What ``options`` takes: the fields that a kind adds to the body, kind by kind."""
+    kinds = (
+        f"{name} takes {' and '.join(options)}"
+        for name in sorted(registry.kinds())
+        if (options := options_of(name))
+    )
+    return (
+        'More fields of the body as a JSON object, such as {"after": ["ID of a batch"]}'
+        + "".join(f"; {kind}" for kind in kinds)
+        + "."
+    )
 
 
 def pasted(text: str, field: str) -> list[Any]:

@@ -184,6 +184,16 @@ SERIALIZERS: dict[str, type[SubmissionFields]] = {
 """Kind → the shape of its bodies; a kind that is not here takes ``AnySubmission``."""
 
 
+def options_of(kind: str) -> list[str]:
+    """The fields of a body that only this kind has, its items not counted."""
+    shape = SERIALIZERS.get(kind, AnySubmission)()
+    return [
+        name
+        for name, field in shape.fields.items()
+        if name not in COMMON_FIELDS and not isinstance(field, Items)
+    ]
+
+
 def submission(kind: str, items_field: str, body: JSON) -> Submission:
     """What a validated body asks for."""
     items = body[items_field]

@@ -68,6 +68,21 @@ def test_paths_are_pasted_one_a_line(browser: Client) -> None:
     assert (batch.name, batch.priority, batch.parallel) == ("N", 9, 2)
 
 
+def test_when_and_how_often_have_fields_of_their_own(browser: Client) -> None:
+    page = browser.get(ADD).content.decode()
+    assert page.count('type="datetime-local"') == 2
+    assert "Submit a batch</h2>" in page
+    assert "validation takes checks and check_command" in page
+    submitted(
+        browser, kind="validation", items="a.py", max_attempts="5", labels="nightly, main ,",
+        run_at="2031-02-03T04:05", deadline="2031-02-03T06:00",
+    )  # fmt: skip
+    batch = Batch.objects.get()
+    assert (batch.max_attempts, batch.labels) == (5, ["nightly", "main"])
+    assert batch.run_at.isoformat() == "2031-02-03T04:05:00+00:00"
+    assert batch.deadline.isoformat() == "2031-02-03T06:00:00+00:00"
+
+
 @pytest.mark.parametrize(
     "items",
     [
@@ -115,6 +130,7 @@ def test_json_lines_are_uploaded(browser: Client, settings: Any, *, in_memory: b
         ({"kind": "validation", "items": "a", "options": "{"}, "options", "not JSON"),
         ({"kind": "validation", "items": "a", "options": '{"x": 1}'}, "x", "Unknown"),
         ({"kind": "validation", "items": "a", "priority": "11"}, "priority", "10"),
+        ({"kind": "validation", "items": "a", "run_at": "soon"}, "run_at", "wrong format"),
         ({"kind": "mcp", "items": '{"type": "dance"}'}, "operations[0].type", "one of"),
         ({"kind": "nonsense", "items": "a"}, "kind", "not one of"),
     ],
