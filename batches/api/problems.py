@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import (
     PermissionDenied,
     RequestDataTooBig,
@@ -64,12 +65,16 @@ class Problem:
         return document
 
 
+TOO_LARGE = (
+    "The body has more than {most:,} bytes. Split it, or have MAX_BODY_BYTES raised where the "
+    "console runs."
+)
 _PLAIN: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (Conflict, HTTPStatus.CONFLICT, ""),
     (KeyReused, HTTPStatus.UNPROCESSABLE_ENTITY, ""),
     (Http404, HTTPStatus.NOT_FOUND, ""),
     (PermissionDenied, HTTPStatus.FORBIDDEN, ""),
-    (RequestDataTooBig, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."),
+    (RequestDataTooBig, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE),
     (SuspiciousOperation, HTTPStatus.BAD_REQUEST, "The request could not be read."),
     (UnreadablePostError, HTTPStatus.BAD_REQUEST, "The body ended early."),
     (OperationalError, HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer; try again."),
@@ -107,13 +112,20 @@ def _problem_of(exc: Exception, view: Any) -> Problem:
             return Problem(HTTPStatus(exc.status_code), str(exc.detail), headers=_headers(exc))
     for kind, status, text in _PLAIN:
         if isinstance(exc, kind):
-            return Problem(status, text or str(exc) or status.description)
+            told = text.format(most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+            return Problem(status, told or str(exc) or status.description)
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "This is a fault of ours, and was logged.")
 
 
 def _invalid(errors: list[FieldError]) -> Problem:
     first = f"{errors[0].field}: {errors[0].message}"
-    more = f" There are {len(errors) - 1} more errors." if len(errors) > 1 else ""
+    match len(errors) - 1:
+        case 0:
+            more = ""
+        case 1:
+            more = " (and 1 more error)"
+        case others:
+            more = f" (and {others} more errors)"
     return Problem(HTTPStatus.BAD_REQUEST, first + more, errors)
 
 
