@@ -35,7 +35,11 @@ def checked_path(path: str | Path) -> str:
     try:
         resolved = folder.resolve(strict=True)
     except (OSError, ValueError) as error:
-        raise InvalidSubmission([FieldError("path", f"Cannot be opened: {error}")]) from None
+        # Python adds the path to the text, once more.
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidSubmission(
+            [FieldError("path", f"Cannot be opened: {reason}: {path}")]
+        ) from None
     if not resolved.is_dir():
         raise InvalidSubmission([FieldError("path", f"{resolved} is not a folder.")])
     if resolved == Path(resolved.anchor):

@@ -271,6 +271,8 @@ def test_the_command_adds_lists_checks_and_removes(admin: Any, tmp_path: Path) -
     assert "no longer" in mcp("remove", "x", "--user", "admin")
     with pytest.raises(CommandError, match="There is no MCP server 'x'"):
         mcp("check", "x")
+    with pytest.raises(CommandError, match="filesystem is the built-in server"):
+        mcp("check", "filesystem")
 
 
 def test_the_admin_stores_what_the_lines_say_and_shows_what_is_wrong(admin: Any) -> None:

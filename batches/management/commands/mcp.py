@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from agents.contract import BUILT_IN_SERVER
 from batches import operations
 from batches.management.arguments import assignment, whole_number
 from batches.management.asking import add_user, asker
@@ -142,6 +143,11 @@ class Command(ConsoleCommand):
 def named(name: str) -> McpServer:
     server: McpServer | None = McpServer.objects.filter(name=name).first()
     if server is None:
+        if name == BUILT_IN_SERVER:
+            raise CommandError(
+                f"{name} is the built-in server: it is always there, and nothing of it is "
+                "registered."
+            )
         known = ", ".join(McpServer.objects.values_list("name", flat=True)) or "none yet"
         raise CommandError(f"There is no MCP server {name!r} ({known}).")
     return server
