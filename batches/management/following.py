@@ -14,6 +14,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from batches.management.base import typed
 from batches.models import Batch, Task
 from batches.progress import progress, shown_status
 from batches.states import FINISHED, BatchState, BatchStatus, TaskState
@@ -138,7 +139,7 @@ def follow(batch_id: UUID, out: OutputWrapper, *, stderr: bool = False) -> Batch
                 view.show(glance)
     except KeyboardInterrupt:
         raise CommandError(
-            f"No longer watching; the batch goes on. Again: manage.py watch {batch_id}",
+            f"No longer watching; the batch goes on. Again: {typed(f'watch {batch_id}')}",
             returncode=130,
         ) from None
     assert glance is not None  # noqa: S101 (look raised otherwise)

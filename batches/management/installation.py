@@ -31,8 +31,12 @@ class Credentials:
 
 
 @contextlib.contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory against a second start, for as long as this process lives."""
+def only_one(data_dir: Path, address: str) -> Iterator[None]:
+    """Hold the data directory against a second start, for as long as this process lives.
+
+    Raises:
+        AlreadyRunning: somebody else does, and where.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.lock").open("a+", encoding="ascii") as file:
         try:
@@ -41,9 +45,20 @@ def only_one(data_dir: Path) -> Iterator[None]:
             file.seek(0)
             raise AlreadyRunning(f"process {file.read().strip() or 'unknown'}") from error
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {address}")
         file.flush()
         yield
+
+
+def running_at(data_dir: Path) -> str | None:
+    """The address of the console that runs on the data directory, if any does."""
+    try:
+        process, _, address = (data_dir / "up.lock").read_text("ascii").partition(" on ")
+        with contextlib.suppress(PermissionError):  # it runs, as somebody else
+            os.kill(int(process), 0)
+    except (OSError, ValueError):
+        return None
+    return address or None
 
 
 def migrate() -> int:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import connection
 
 from batches.management import installation
+from batches.management.base import typed
 
 Say = Callable[[str], None]
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -26,7 +27,7 @@ def prepare(say: Say, url: str) -> None:
     if credentials := installation.first_user():
         welcome(say, credentials, url)
     else:
-        say("Users and tokens are as they were. A new API token: manage.py token admin")
+        say(f"Users and tokens are as they were. A new API token: {typed('token admin')}")
 
 
 def welcome(say: Say, credentials: installation.Credentials, url: str) -> None:

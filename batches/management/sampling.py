@@ -99,8 +99,14 @@ def _hand_over(folder: Path) -> None:
             os.chown(path, uid, uid)
 
 
+def left_out() -> str:
+    """Which kinds have a sample that nothing here could run, in a sentence; empty if none."""
+    absent = [sample.kind for sample in SAMPLES if sample.kind not in registry.kinds()]
+    return f"Not part of this console, so not shown: {', '.join(absent)}." if absent else ""
+
+
 def submit(by: Actor, submitted: Callable[[Batch], object] = lambda _batch: None) -> list[Batch]:
-    """A batch for each kind that is configured and has a sample."""
+    """A batch for each kind that has a sample, but for those in ``left_out``."""
     workspace(by)
     batches = []
     for sample in SAMPLES:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 
 from batches import operations, registry
-from batches.management import sampling
+from batches.management import installation, sampling
 from batches.models import Batch, Workspace
 
 # What it submits does not depend on the database.
@@ -33,7 +33,7 @@ def demo(*arguments: str) -> tuple[str, str]:
 
 def test_every_shipped_kind_has_a_batch_on_the_sample_project(tmp_path: Path) -> None:
     said, told = demo()
-    assert "No worker runs, so they wait. Start one: manage.py up" in told
+    assert f"No worker runs, so they wait. Start one: manage.py up --data-dir {tmp_path}" in told
     batches = {batch.kind: batch for batch in Batch.objects.all()}
     assert batches.keys() == {"validation", "test", "mcp"} <= registry.kinds().keys()
     for batch in batches.values():
@@ -55,6 +55,26 @@ def test_a_second_demo_leaves_the_project_as_it_is(tmp_path: Path) -> None:
     assert Batch.objects.count() == 6
 
 
+def test_what_it_says_to_type_works_as_it_is(tmp_path: Path) -> None:
+    said, _ = demo()
+    batch = Batch.objects.get(kind="validation")
+    for command in ("results", "retry", "watch"):
+        assert f"  manage.py {command} {batch.pk} --data-dir {tmp_path}\n" in said
+    assert f"  manage.py up --data-dir {tmp_path}, which says where" in said
+    with installation.only_one(tmp_path, "http://127.0.0.1:8137"):
+        said, _ = demo()
+    page = f"/admin/batches/batch/{Batch.objects.filter(kind='validation').latest('pk').pk}/change/"
+    assert f"  http://127.0.0.1:8137{page}\n" in said
+
+
+def test_a_kind_that_is_not_there_is_named(settings: Any) -> None:
+    settings.TASK_KINDS = {"validation": settings.TASK_KINDS["validation"]}
+    assert "Not part of this console, so not shown: test, mcp." in demo()[1]
+    assert Batch.objects.get().kind == "validation"
+    settings.TASK_KINDS = {}
+    assert "validation, test, mcp" in demo()[1]
+
+
 def test_a_workspace_of_that_name_elsewhere_is_not_touched(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
@@ -62,6 +82,14 @@ def test_a_workspace_of_that_name_elsewhere_is_not_touched(tmp_path: Path) -> No
     with pytest.raises(CommandError, match=f"The workspace demo is {folder}: remove it"):
         demo()
     assert not Batch.objects.exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "up", "submit", "mcp"])
+def test_help_is_about_the_command(command: str) -> None:
+    told = load_command_class("batches", command).create_parser("manage.py", command).format_help()
+    assert "--data-dir DIR: where everything is kept" in told
+    assert "--pythonpath" not in told
+    assert "--verbosity" not in told
 
 
 def test_the_sample_holds_what_it_promises() -> None:

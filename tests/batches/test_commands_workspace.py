@@ -75,7 +75,10 @@ def test_groups_see_it(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["add", "shop", "/nowhere/at/all"], "Cannot be opened: No such file or directory: /nowhere/at/all$"),
+        (
+            ["add", "shop", "/nowhere/at/all"],
+            "Cannot be opened: No such file or directory: /nowhere/at/all$",
+        ),
         (["add", "Not A Name", "."], "name"),
         (["add", "shop", ".", "--group", "nobodies"], "--group: 'nobodies' is not one of"),
         (["add", "shop", ".", "--variable", "A"], "'A' is not NAME=VALUE"),

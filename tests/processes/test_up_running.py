@@ -67,7 +67,7 @@ def test_a_second_up_on_the_same_data_is_refused(running):
     second = running.command("up", "--port", "1")
 
     assert second.returncode == 1
-    assert f"Another `up` (process {running.up.pid})" in second.stderr
+    assert f"Another `up` (process {running.up.pid} on http://127.0.0.1:" in second.stderr
 
 
 def test_an_address_that_is_too_long_is_refused_as_the_document_says(running):

@@ -6,11 +6,13 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError
+from django.urls import reverse
 
-from batches.management import sampling
+from batches.management import installation, sampling
 from batches.management.asking import add_user, asker, facts
-from batches.management.base import ConsoleCommand
+from batches.management.base import ConsoleCommand, typed
 from batches.management.following import failures, follow
 from batches.models import Batch, Worker
 
@@ -34,7 +36,9 @@ class Command(ConsoleCommand):
             raise CommandError(str(taken)) from taken
         worked_on = Worker.objects.live().exists()
         if not worked_on:
-            self.stderr.write("No worker runs, so they wait. Start one: manage.py up")
+            self.stderr.write(f"No worker runs, so they wait. Start one: {typed('up')}")
+        if absent := sampling.left_out():
+            self.stderr.write(absent)
         for batch in batches:
             if not options["json"]:
                 self.stdout.write(f"{batch.kind}: {batch.total} tasks, batch {batch.pk}")
@@ -42,7 +46,7 @@ class Command(ConsoleCommand):
                 self._show(batch)
             if options["json"]:
                 self.stdout.write(json.dumps(facts(batch.pk)))
-        if not options["json"]:
+        if batches and not options["json"]:
             self._where_next(batches[0])
 
     def _show(self, batch: Batch) -> None:
@@ -50,9 +54,19 @@ class Command(ConsoleCommand):
         for line in failures(batch.pk):
             self.stderr.write(line)
 
+    def _page(self, batch: Batch) -> str:
+        address = installation.running_at(settings.DATA_DIR)
+        if address is None:
+            return f"{typed('up')}, which says where"
+        return address + reverse("admin:batches_batch_change", args=[batch.pk])
+
     def _where_next(self, batch: Batch) -> None:
         self.stdout.write(
-            "\nAll of a batch's results:  manage.py results ID\n"
-            f"Again, and with progress:  manage.py retry {batch.pk}; manage.py watch {batch.pk}\n"
-            "In the browser:            Batches and Tasks, under /admin/"
+            f"\nAll results of {batch.kind}:\n"
+            f"  {typed(f'results {batch.pk}')}\n"
+            "What failed again, with progress:\n"
+            f"  {typed(f'retry {batch.pk}')}\n"
+            f"  {typed(f'watch {batch.pk}')}\n"
+            "In the browser:\n"
+            f"  {self._page(batch)}"
         )

@@ -48,7 +48,7 @@ class Command(ConsoleCommand):
             "--slots",
             type=whole_number(1, 1024),
             default=2,
-            help="tasks that run at once; from 2 on, one is kept for kinds other than agent",
+            help="tasks that run at once (2); from 2 on, long ones never take all of them",
         )
 
         parser.add_argument(
@@ -60,7 +60,10 @@ class Command(ConsoleCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]
         try:
-            with installation.only_one(settings.DATA_DIR), listen(host, port) as listener:
+            with (
+                installation.only_one(settings.DATA_DIR, address(host, port)),
+                listen(host, port) as listener,
+            ):
                 prepare(self.say, address(host, port))
                 self.warn(host)
                 self.serve(listener, host, options["slots"], demo=options["demo"])
@@ -116,6 +119,8 @@ class Command(ConsoleCommand):
             # The console is there all the same.
             self.shout(f"There is no demo: {refused}")
             return
+        if absent := sampling.left_out():
+            self.say(absent)
         for batch in batches:
             page = reverse("admin:batches_batch_change", args=[batch.pk])
             self.say(f"Demo: {batch.total} tasks of {batch.kind}: {url}{page}")
