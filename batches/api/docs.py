@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import yaml
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
+from rest_framework.exceptions import NotAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -51,6 +54,14 @@ class Docs(Endpoint):
     permissions: ClassVar[dict[str, str]] = {"get": "view_batch"}
     pagination_class = None
     renderer_classes = [Page]
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """A person is asked to log in; a program is told as everywhere."""
+        if isinstance(exc, NotAuthenticated) and "text/html" in self.request.headers.get(
+            "Accept", ""
+        ):
+            return redirect_to_login(self.request.get_full_path(), reverse("admin:login"))
+        return super().handle_exception(exc)
 
     def get(self, request: Request) -> Any:
         return render(request, "console/docs.html")

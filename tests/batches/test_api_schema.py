@@ -269,6 +269,14 @@ def test_its_version_is_the_release():
     assert document()["info"]["version"] == project["version"]
 
 
+def test_a_person_who_opens_the_page_is_asked_to_log_in(client, client_of, make_user):
+    browser = {"Accept": "text/html,*/*;q=0.8"}
+    answer = client.get("/docs?a=b", headers=browser)
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/docs%3Fa%3Db")
+    assert client.get("/docs").status_code == 401
+    assert client_of(make_user("nobody")).get("/docs", headers=browser).status_code == 403
+
+
 def test_the_page_runs_under_the_content_security_policy(client_of, viewer):
     """Every script and style is a file of ours: nothing inline, nothing from elsewhere."""
     answer = client_of(viewer).get("/docs")
