@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 
 from django.db.models import Count
 from django.db.models.fields.json import KT
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import Truncator
 
 from batches.admin import markup
 from batches.models import Batch, Task
@@ -24,19 +26,21 @@ def context(batch: Any, user: Any) -> dict[str, Any]:
     states, failures = counts(batch)
     batch.counted = states
     now = progress(batch, states, timezone.now())
+    is_moving = batch.finished_at is None and batch.paused_at is None
     return {
         "batch": batch,
         "live": batch.finished_at is None,
         "badges": markup.batch_badges(batch),
         "history": reverse("admin:batches_batch_history", args=[batch.pk]),
         "progress": now,
-        "time_left": markup.left(now.seconds_left) if batch.finished_at is None else "",
+        "total": f"{batch.total:,}",
+        "time_left": markup.left(now.seconds_left) if is_moving else "",
         "bar": markup.bar(states),
         "states": [
             {
                 "name": state.value,
                 "label": state.label,
-                "number": number,
+                "number": f"{number:,}",
                 "url": tasks_url(batch, state=state),
             }
             for state in markup.BAR_ORDER
@@ -46,13 +50,14 @@ def context(batch: Any, user: Any) -> dict[str, Any]:
             {
                 "name": failure.value,
                 "label": failure.label,
-                "number": number,
+                "number": f"{number:,}",
                 "url": tasks_url(batch, state=TaskState.FAILED, failure=failure),
             }
             for failure in Failure
             if (number := failures.get(failure, 0))
         ],
         "tasks_url": tasks_url(batch),
+        "downloads": list(downloads(batch)) if states else [],
         "facts": list(facts(batch)),
         "options": markup.pretty(batch.options) if batch.options else "",
         "after": list(
@@ -94,7 +99,7 @@ def preview(batch: Batch) -> list[dict[str, Any]]:
             "name": markup.task_name(task),
             "badges": markup.task_badges(task),
             "took": markup.took(task.started_at, task.finished_at),
-            "error": markup.clipped(task.error, 120),
+            "error": Truncator(task.error).chars(160),
         }
         for task in found
     ]
@@ -106,6 +111,17 @@ def tasks_url(batch: Batch, **filters: str) -> str:
     return f"{reverse('admin:batches_task_changelist')}?{urlencode(query)}"
 
 
+def downloads(batch: Batch) -> Iterable[tuple[str, str]]:
+    """Names and addresses of the batch's results, in each form that its kind has."""
+    results = reverse("batch-results", args=[batch.pk])
+    yield "JSON Lines", results
+    yield "CSV", f"{results}?format=csv"
+    if batch.kind == "validation":
+        yield "SARIF", reverse("batch-sarif", args=[batch.pk])
+    if batch.kind == "test":
+        yield "JUnit XML", reverse("batch-junit", args=[batch.pk])
+
+
 def facts(batch: Batch) -> Iterable[tuple[str, object]]:
     """Labels and values of what was asked for."""
     yield "Id", batch.pk
@@ -115,7 +131,12 @@ def facts(batch: Batch) -> Iterable[tuple[str, object]]:
     yield "Priority", "the queue's" if batch.priority is None else batch.priority
     yield "Owner", batch.owner or markup.NOTHING
     yield "Workspace", batch.workspace or markup.NOTHING
-    yield "At once", "no limit" if batch.parallel is None else f"{batch.parallel:,} tasks"
+    yield (
+        "At once",
+        "no limit"
+        if batch.parallel is None
+        else f"{batch.parallel:,} task{pluralize(batch.parallel)}",
+    )
     yield "Attempts", f"at most {batch.max_attempts} that fail"
     yield "Timeout", f"{batch.timeout:,} s for an attempt"
     yield "On failure", batch.get_on_failure_display()

@@ -33,6 +33,7 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
     return given | {
         "title": "Dashboard",
         "console": True,
+        "may_submit": user.has_perm("batches.add_batch"),
         "figures": [
             figure("Running", total(queued, TaskState.RUNNING), f"{listed}?state__exact=running"),
             figure("Waiting", total(queued, TaskState.QUEUED), f"{listed}?state__exact=queued"),
@@ -48,8 +49,8 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
             {
                 "row": queue,
                 "badge": markup.badge("paused") if queue.paused_at else "",
-                "waiting": queued.get(queue.name, {}).get(TaskState.QUEUED, 0),
-                "running": queued.get(queue.name, {}).get(TaskState.RUNNING, 0),
+                "waiting": f"{queued.get(queue.name, {}).get(TaskState.QUEUED, 0):,}",
+                "running": f"{queued.get(queue.name, {}).get(TaskState.RUNNING, 0):,}",
             }
             for queue in Queue.objects.all()
         ],

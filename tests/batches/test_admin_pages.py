@@ -68,10 +68,11 @@ def test_the_dashboard_tells_what_runs_waits_and_failed(
         ("Slots in use", "1 of 4"),
     ]
     depth = {one["row"].name: (one["waiting"], one["running"]) for one in context["queues"]}
-    assert sum(waiting for waiting, _ in depth.values()) == 4
-    assert sum(running for _, running in depth.values()) == 2
+    assert sum(int(waiting) for waiting, _ in depth.values()) == 4
+    assert sum(int(running) for _, running in depth.values()) == 2
     page = browser.get("/admin/").text
     assert "the other" in page
+    assert "submit a batch</a>" in page
     assert "model:qwen" in page
 
 
@@ -97,14 +98,16 @@ def test_a_batch_tells_how_far_it_is_and_why_tasks_failed(
     finish(AttemptOutcome.SUCCEEDED, AttemptOutcome.REJECTED, error="two findings")
     answer = browser.get(reverse("admin:batches_batch_change", args=[batch.pk]))
     told = {one["name"]: one["number"] for one in answer.context["states"]}
-    assert told == {"succeeded": 1, "failed": 1, "queued": 2}
-    assert [(one["name"], one["number"]) for one in answer.context["failures"]] == [("rejected", 1)]
+    assert told == {"succeeded": "1", "failed": "1", "queued": "2"}
+    assert [(one["name"], one["number"]) for one in answer.context["failures"]] == [
+        ("rejected", "1")
+    ]
     assert "two findings" in answer.text
     assert "red, blue" in answer.text
     assert "<b>50 %</b> of 4 tasks finished" in answer.text
     for link in [*answer.context["states"], *answer.context["failures"]]:
         listed = browser.get(link["url"])
-        assert len(listed.context["cl"].result_list) == link["number"]
+        assert len(listed.context["cl"].result_list) == int(link["number"])
 
 
 def test_a_finished_batch_is_told_from_its_summary(
@@ -116,10 +119,45 @@ def test_a_finished_batch_is_told_from_its_summary(
         answer = browser.get(reverse("admin:batches_batch_change", args=[batch.pk]))
     assert not [query for query in ran if "GROUP BY" in query["sql"]]
     assert {one["name"]: one["number"] for one in answer.context["states"]} == {
-        "succeeded": 1,
-        "failed": 1,
+        "succeeded": "1",
+        "failed": "1",
     }
     assert "/do/retry/" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "forms"),
+    [
+        ("validation", ["results", "results?format=csv", "sarif"]),
+        ("test", ["results", "results?format=csv", "junit"]),
+        ("mcp", ["results", "results?format=csv"]),
+    ],
+)
+def test_the_results_of_a_batch_are_downloaded_from_its_page(
+    admin: User, browser: Client, make_batch: Callable[..., Batch], kind: str, forms: list[str]
+) -> None:
+    batch = make_batch(admin, 2)
+    Batch.objects.filter(pk=batch.pk).update(kind=kind)
+    answer = browser.get(reverse("admin:batches_batch_change", args=[batch.pk]))
+    links = [url for _, url in answer.context["downloads"]]
+    assert links == [f"/batch/{batch.pk}/{form}" for form in forms]
+    for link in links:
+        assert f'href="{link}" download' in answer.text
+        file = browser.get(link)
+        assert (file.status_code, "attachment" in file["Content-Disposition"]) == (200, True)
+
+
+def test_a_paused_batch_has_no_time_left(
+    admin: User, browser: Client, make_batch: Callable[..., Batch], finish: Callable[..., Any]
+) -> None:
+    batch = make_batch(admin, 4, parallel=1)
+    for _ in range(2):
+        finish(AttemptOutcome.SUCCEEDED)
+    page = reverse("admin:batches_batch_change", args=[batch.pk])
+    assert browser.get(page).context["time_left"]
+    assert "1 task</dd>" in browser.get(page).text
+    Batch.objects.filter(pk=batch.pk).update(paused_at=timezone.now())
+    assert not browser.get(page).context["time_left"]
 
 
 def test_an_empty_batch_has_a_page(
