@@ -122,6 +122,8 @@ def test_an_address_with_a_wrong_id_is_not_there(
 ) -> None:
     answer = browse(operator).get(f"/admin/batches/{model}/{page}", follow=True)
     assert answer.status_code == 404
+    assert "<h1>Nothing is here</h1>" in answer.text
+    assert '<a href="/admin/">' in answer.text
 
 
 @pytest.mark.parametrize("model", [Batch, Task, Worker, Resource])

@@ -166,6 +166,7 @@ def test_a_form_that_is_too_large_is_refused_before_its_file_is_written(
         file = SimpleUploadedFile("b.jsonl", b"x" * 30_000)
         answer = browser.post(ADD, {"file": file})
         assert answer.status_code in {400, 413}, answer.status_code
+        assert "larger than this console takes" in answer.text
     assert written == []
     assert not Batch.objects.exists()
 
