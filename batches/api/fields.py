@@ -33,6 +33,11 @@ def wrong_type(wanted: str, value: object) -> serializers.ValidationError:
     return serializers.ValidationError(f"Must be {wanted}, not {json_type(value)}.")
 
 
+def unknown(known: Iterable[str]) -> str:
+    """What is said of a field that is none of ``known``."""
+    return f"Unknown field: there are {', '.join(sorted(known))}."
+
+
 def storable(text: str) -> str:
     """PostgreSQL stores neither NUL nor half a surrogate pair; SQLite's answer would depend on the
     column.
@@ -157,7 +162,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         if not isinstance(data, dict):
             raise wrong_type("an object", data)
         known = {name for name, field in self.fields.items() if not field.read_only}
-        errors: dict[str, Any] = {name: ["Unknown field."] for name in data.keys() - known}
+        errors: dict[str, Any] = {name: [unknown(known)] for name in data.keys() - known}
         value = None
         try:
             value = super().to_internal_value(data)

@@ -18,6 +18,7 @@ from batches.api.fields import (
     StrictSerializer,
     Text,
     storable,
+    unknown,
     wrong_type,
 )
 from batches.lanes import HIGHEST, LOWEST
@@ -97,7 +98,7 @@ class Items(serializers.Field[list[Item], Any, Any, Any]):
         for name, value in raw.items():
             field = self._fields.get(name, self._others)
             if field is None:
-                errors[name] = ["Unknown field."]
+                errors[name] = [unknown(self._fields)]
                 continue
             try:
                 values[storable(name)] = field.run_validation(value)

@@ -136,7 +136,7 @@ def test_a_line_that_holds_no_item_is_named(send, line, words):
         ([{}, {}, {"priority": "5"}], "items[1].priority", "Line 3: Must be an integer"),
         ([{}, {"id": "a"}, {"id": "a"}], "items[1].id", "Line 3: 'a' is also"),
         ([{}, {"depends_on": ["x"]}], "items[0].depends_on[0]", "Line 2: No item"),
-        ([{"nmae": "x"}, {}], "nmae", "Line 1: Unknown field."),
+        ([{"nmae": "x"}, {}], "nmae", "Line 1: Unknown field: there are "),
         ([{"items": [{}]}, {}], "items", "Line 1: The items come after it"),
         ([{"workspace": "nowhere"}, {}], "workspace", "Line 1: There is no workspace"),
         ([b"[]", {}], "body", "Line 1: The line must be a JSON object"),

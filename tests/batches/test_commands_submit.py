@@ -78,7 +78,10 @@ def test_the_batch_belongs_to_the_user_named(file):
         ({"kind": "nothing", "items": [{}]}, "kind: Say one of"),
         ({"kind": ["noop"], "items": [{}]}, "kind: Say one of"),
         ({"kind": "noop"}, "items: This field is required"),
-        ({"kind": "noop", "items": [{}], "colour": 1}, "colour: Unknown field"),
+        (
+            {"kind": "noop", "items": [{}], "colour": 1},
+            "colour: Unknown field: there are after, backend, deadline, items, labels",
+        ),
         ({"kind": "noop", "items": [{}, {"priority": 11}]}, r"items\[1\].priority"),
         ({"kind": "sleep", "items": [{"seconds": "x"}]}, r"items\[0\].seconds"),
     ],
