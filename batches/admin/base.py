@@ -34,6 +34,11 @@ def actor_of(request: HttpRequest) -> Actor:
 class ConsoleAdmin(ModelAdmin):
     """A list of 25 rows a page that counts no facets."""
 
+    nothing_yet = ""
+    """What an empty list says."""
+    add_label = ""
+    """Of its button; empty: "Add one"."""
+
     list_per_page = 25
     empty_value_display = NOTHING
     show_facets = ShowFacets.NEVER

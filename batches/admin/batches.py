@@ -104,6 +104,8 @@ class BatchAdmin(ActedOnAdmin):
         "created",
         "duration",
     )
+    nothing_yet = "No batch yet."
+    add_label = "Submit a batch"
     list_filter = (StatusFilter, KindFilter, "backend", QueueFilter)
     search_fields = ("name",)
     search_help_text = "Part of a name, or an id"

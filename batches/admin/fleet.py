@@ -184,6 +184,7 @@ class WorkerAdmin(ObservedAdmin):
 
 @admin.register(Resource)
 class ResourceAdmin(ObservedAdmin):
+    nothing_yet = "Nothing is away: no task waits for a server or a model to come back."
     """Only what is away now: tasks that need it wait, and lose none of their budget."""
 
     list_display = ("title", "kind", "why", "away", "failed_probes", "next_probe")

@@ -118,6 +118,7 @@ class ServerForm(ModelForm):
 
 @admin.register(McpServer)
 class McpServerAdmin(CheckedAdmin):
+    nothing_yet = "None was added. The built-in one, filesystem, is always there."
     form = ServerForm
     check_label = "Check that it answers"
     list_display = ("name", "reached_by", "allowed_tools", "enabled", "group_names")

@@ -124,6 +124,26 @@ def test_batches_are_listed_newest_first_whatever_the_address_asks(
     assert titles(browser.get(f"{BATCHES}?o=1").text, "batch") == expected
 
 
+@pytest.mark.parametrize(
+    ("page", "words", "button"),
+    [
+        ("batch", "No batch yet.", "Submit a batch</a>"),
+        ("mcpserver", "built-in one, filesystem", "Add one</a>"),
+        ("resource", "Nothing is away", ""),
+        ("task", "Nothing is here yet.", ""),
+        ("task?state__exact=failed", "Nothing matches.", "Show everything</a>"),
+        ("batch?q=nonsense", "Nothing matches.", "Show everything</a>"),
+    ],
+)
+def test_an_empty_list_says_what_that_means(
+    browser: Client, page: str, words: str, button: str
+) -> None:
+    answer = browser.get(f"/admin/batches/{page.replace('?', '/?')}", follow=True)
+    assert words in answer.text
+    assert button in answer.text
+    assert "Create a new item" not in answer.text
+
+
 @pytest.mark.parametrize("query", ["before=nonsense", "after=1;2", "batch=nonsense", "nothing=1"])
 def test_an_address_that_makes_no_sense_leads_back_to_the_list(query: str, browser: Client) -> None:
     assert browser.get(f"{TASKS}?{query}")["Location"].endswith("?e=1")
