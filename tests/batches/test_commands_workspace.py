@@ -77,7 +77,7 @@ def test_groups_see_it(folder):
     [
         (
             ["add", "shop", "/nowhere/at/all"],
-            "Cannot be opened: No such file or directory: /nowhere/at/all$",
+            "No such file or directory: /nowhere/at/all$",
         ),
         (["add", "Not A Name", "."], "name"),
         (["add", "shop", ".", "--group", "nobodies"], "--group: 'nobodies' is not one of"),

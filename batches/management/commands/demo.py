@@ -62,7 +62,7 @@ class Command(ConsoleCommand):
 
     def _where_next(self, batch: Batch) -> None:
         self.stdout.write(
-            f"\nAll results of {batch.kind}:\n"
+            f"\nSome of it fails on purpose. All results of {batch.kind}:\n"
             f"  {typed(f'results {batch.pk}')}\n"
             "What failed again, with progress:\n"
             f"  {typed(f'retry {batch.pk}')}\n"

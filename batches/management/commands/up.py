@@ -124,6 +124,7 @@ class Command(ConsoleCommand):
         for batch in batches:
             page = reverse("admin:batches_batch_change", args=[batch.pk])
             self.say(f"Demo: {batch.total} tasks of {batch.kind}: {url}{page}")
+        self.say("Some of these fail on purpose.")
         connection.close()
 
     def say(self, text: str) -> None:
