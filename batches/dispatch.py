@@ -74,6 +74,19 @@ def _publish(messages: Sequence[Message]) -> None:
         raise BrokerAway(str(error)) from error
 
 
+def reach() -> None:
+    """Speak to the broker, of which nothing is wanted.
+
+    Raises:
+        BrokerAway: with the reason.
+    """
+    module = import_module("batches.backends.celery")
+    try:
+        module.reach()
+    except module.NotPublished as error:
+        raise BrokerAway(str(error)) from error
+
+
 NUDGE_SECONDS = 1.5
 """How long somebody who submitted waits for the broker."""
 _nudging = threading.Lock()

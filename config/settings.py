@@ -281,7 +281,7 @@ CELERY_BROKER_URL = brokers.address(env.secret("CELERY_BROKER_URL"))
 if CELERY_BROKER_URL:
     # Importing them costs every process a tenth of a second and more. Before ours, whose admin
     # shows their pages in its own way.
-    INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat"]
+    INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat", "batches.beat"]
 CELERY_REDIS_MASTER = env.text("CELERY_REDIS_MASTER")
 CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL, CELERY_REDIS_MASTER)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -51,4 +51,4 @@ TASK_KINDS |= {
 }
 # Their tables are there whatever backend a test is about.
 if "django_celery_results" not in INSTALLED_APPS:
-    INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat"]
+    INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat", "batches.beat"]

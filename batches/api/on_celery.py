@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.utils import timezone
 from rest_framework import exceptions, serializers, status
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
@@ -22,10 +21,10 @@ from batches.api.answers import counts_of
 from batches.api.batches import Submissions
 from batches.api.endpoint import Endpoint
 from batches.api.paging import InSubmissionOrder
-from batches.celery_words import FINAL, PENDING, RETRY, STARTED, celery_status
+from batches.celery_answers import group_told, task_told
+from batches.celery_words import FINAL, PENDING, RETRY, STARTED
 from batches.models import Batch, Task
-from batches.progress import progress
-from batches.states import FINISHED, BackendName, TaskState
+from batches.states import BackendName
 from batches.submission import FieldError, InvalidSubmission, Submission
 
 DISPATCH = ("pending", "sent")
@@ -86,29 +85,6 @@ class CeleryGroupAnswer(serializers.Serializer[Any]):
     results = CeleryTaskAnswer(many=True)
 
 
-def told(task: Task) -> dict[str, Any]:
-    """One task, as ``CeleryTaskAnswer`` has it."""
-    return {
-        "task_id": task.pk,
-        "status": celery_status(task.state, task.attempt),
-        "ready": task.state in FINISHED,
-        "successful": task.state == TaskState.SUCCEEDED,
-        "result": task.result,
-        "error": task.error,
-        "meta": {
-            "name": registry.kind(task.kind).task,
-            "kind": task.kind,
-            "group_id": task.batch_id,
-            "custom_id": task.custom_id,
-            "attempt": task.attempt,
-            "failure": task.failure,
-            "worker": task.worker,
-            "started_at": task.started_at,
-            "finished_at": task.finished_at,
-        },
-    }
-
-
 class CelerySubmissions(Submissions):
     """Submit a batch of one kind to Celery workers."""
 
@@ -148,11 +124,10 @@ class CeleryTask(Endpoint):
     serializer_class = CeleryTaskAnswer
 
     def get(self, request: Request, pk: str) -> Response:
-        visible = Task.objects.visible_to(request.user)
-        on_celery = visible.filter(
+        here = Task.objects.visible_to(request.user).filter(
             batch__sealed_at__isnull=False, batch__backend=BackendName.CELERY
         )
-        return Response(CeleryTaskAnswer(told(get_object_or_404(on_celery, pk=pk))).data)
+        return Response(CeleryTaskAnswer(task_told(get_object_or_404(here, pk=pk))).data)
 
 
 class CeleryGroup(Endpoint):
@@ -165,18 +140,7 @@ class CeleryGroup(Endpoint):
     def get(self, request: Request, pk: str) -> Response:
         visible = Batch.objects.visible_to(request.user).filter(backend=BackendName.CELERY)
         batch = get_object_or_404(visible, pk=pk)
-        far = progress(batch, counts_of([batch])[batch.pk], timezone.now())
         tasks = self.paginate_queryset(Task.objects.filter(batch=batch)) or []
-        paged = self.get_paginated_response([told(task) for task in tasks]).data
-        finished = sum(far.counts[state] for state in FINISHED)
-        group = {
-            "group_id": batch.pk,
-            "total": batch.total,
-            "completed": finished,
-            "successful": far.counts[TaskState.SUCCEEDED],
-            "failed": far.counts[TaskState.FAILED],
-            "progress": far.percentage,
-            "ready": finished == batch.total,
-            **paged,
-        }
-        return Response(CeleryGroupAnswer(group).data)
+        group = group_told(batch, counts_of([batch])[batch.pk], tasks)
+        paged = self.get_paginated_response(group["results"]).data
+        return Response(CeleryGroupAnswer(group | paged).data)

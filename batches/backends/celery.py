@@ -39,6 +39,21 @@ def _connection() -> Connection:
     return _ours.connection
 
 
+def reach() -> None:
+    """Speak to the broker.
+
+    Raises:
+        NotPublished: it is away, or does not answer; the text says why.
+    """
+    try:
+        with _connection().clone() as broker:
+            broker.ensure_connection(
+                max_retries=1, interval_start=0, timeout=brokers.ANSWER_SECONDS
+            )
+    except Exception as error:
+        raise NotPublished(_words(error), ()) from error
+
+
 def publish(messages: Sequence[Message]) -> None:
     """Tell Celery workers of these rows.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +23,13 @@ from django.db import connection
 from django.utils.module_loading import import_string
 
 from batches import identity, registry
+from batches.consumers.celery_tasks import (
+    cleanup_old_results,
+    dispatch_batch,
+    get_group_status,
+    get_task_status,
+    group_task_name,
+)
 from batches.consumers.dispatcher import LOOK_EVERY, Dispatcher
 from batches.consumers.pool_process import PoolProcess
 from batches.consumers.presence import Presence
@@ -71,6 +80,18 @@ class KindTask(Task):  # type: ignore[misc]
 
 for kind in registry.kinds().values():
     app.register_task(type(kind.task, (KindTask,), {"name": kind.task, "__module__": __name__})())
+
+
+def _plain_task(name: str, run: Callable[..., Any]) -> None:
+    """A task that is no row: its result is Celery's own affair."""
+    app.task(run, name=name, ignore_result=False, acks_late=True, shared=False)
+
+
+for kind in registry.kinds().values():
+    _plain_task(group_task_name(kind), partial(dispatch_batch, kind.name))
+_plain_task("get_task_status", get_task_status)
+_plain_task("get_group_status", get_group_status)
+_plain_task("cleanup_old_results", lambda: cleanup_old_results(app.backend))
 
 
 def _of_this_process() -> PoolProcess:

@@ -15,11 +15,12 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
+from batches import dispatch
 from batches.mcp_servers import described
 from batches.models import McpServer, Queue, Resource, Task, Worker, Workspace
 from batches.places import can_open
 from batches.querysets import READY
-from batches.states import Transport
+from batches.states import TaskState, Transport
 from batches.supervision.checking import check_each
 
 LEAST_FREE = 2 * 1024**3
@@ -58,7 +59,8 @@ def examine() -> Iterator[Finding]:
             usable = usable and finding.mark != Mark.FAILED
             yield finding
         if usable:
-            for look in (_people, _workers, _backlog, _workspaces, _resources, _servers):
+            looks = _people, _broker, _workers, _backlog, _workspaces, _resources, _servers
+            for look in looks:
                 yield from look()
     except DatabaseError as error:
         yield Finding(
@@ -141,6 +143,21 @@ def _people() -> Iterator[Finding]:
         yield Finding(
             "users", Mark.WARNING, "There is no administrator.", "manage.py createsuperuser"
         )
+
+
+def _broker() -> Iterator[Finding]:
+    if not settings.CELERY_BROKER_URL:
+        return
+    try:
+        dispatch.reach()
+    except dispatch.BrokerAway as away:
+        yield Finding(
+            "broker", Mark.FAILED, f"It does not answer: {away}.",
+            "Is it running, and CELERY_BROKER_URL right? Tasks wait in the database meanwhile.",
+        )  # fmt: skip
+        return
+    out = Task.objects.filter(state=TaskState.QUEUED, dispatched_at__isnull=False).count()
+    yield Finding("broker", Mark.OK, f"It answers; {out} messages are out.")
 
 
 def _workers() -> Iterator[Finding]:

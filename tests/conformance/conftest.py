@@ -5,16 +5,19 @@ Celery is shown on PostgreSQL, where workers on several machines would meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from batches.backends import brokers
 from batches.models import Worker
 from tests.brokers import Broker, RabbitMQ, Redis
+from tests.postgres import Postgres
 from tests.processes.conftest import transactional_db, wipe
 from tests.processes.fleet import Fleet
 
@@ -106,3 +109,19 @@ def fleet(broker: Broker | None, transactional_db: None, tmp_path: Path) -> Iter
         workers.close()
         Worker.objects.all().delete()
         settings.CELERY_BROKER_URL = ""
+
+
+@pytest.fixture
+def restart_database() -> Callable[[], None]:
+    """Starts the server again, if it is a private one; else ends every session but ours."""
+    if folder := os.environ.get("CHAOS_POSTGRES"):
+        return Postgres(Path(folder)).restart
+
+    def cut() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    return cut

@@ -1,0 +1,1 @@
+"""What beat does in the console. Installed with django-celery-beat, where there is a broker."""
