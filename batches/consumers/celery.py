@@ -84,7 +84,8 @@ for kind in registry.kinds().values():
 
 def _plain_task(name: str, run: Callable[..., Any]) -> None:
     """A task that is no row: its result is Celery's own affair."""
-    app.task(run, name=name, ignore_result=False, acks_late=True, shared=False)
+    parts = {"name": name, "run": staticmethod(run), "ignore_result": False}
+    app.register_task(type(name, (Task,), {**parts, "__module__": __name__})())
 
 
 for kind in registry.kinds().values():

@@ -130,3 +130,24 @@ def test_another_pool_is_refused(standing: Fleet) -> None:
     worker = standing.start("--pool=threads", up=False)
     assert worker.ends() != 0
     assert "--pool=prefork" in worker.log
+
+
+def test_celerys_clients_can_ask_by_tasks(standing: Fleet) -> None:
+    app = application()
+    batch = done(submit("noop", {}, {}))
+    asked = {
+        "get_task_status": str(task_of(batch).pk),
+        "get_group_status": str(batch.pk),
+        "batch_noop": str(batch.pk),
+    }
+    told = {
+        name: app.send_task(name, [argument], queue="default").get(timeout=20)
+        for name, argument in asked.items()
+    }
+    assert told["get_task_status"]["status"] == "SUCCESS"
+    assert told["get_group_status"]["ready"] is True
+    assert told["batch_noop"] == {"group_id": str(batch.pk), "total": 2}
+    assert app.send_task("cleanup_old_results", queue="low_priority").get(timeout=20) == {
+        "batches": 0
+    }
+    assert TaskResult.objects.get(task_id=str(task_of(batch).pk)).status == "SUCCESS"

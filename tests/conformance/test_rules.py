@@ -90,7 +90,8 @@ def test_equal_priorities_run_in_the_order_of_submission(busy: Any) -> None:
     done(one), done(two)
     assert started(one) == [f"a{n}" for n in range(5)]
     assert started(two) == [f"b{n}" for n in range(5)]
-    assert started(one, two)[0] == "a0"
+    # There are two slots, which take them at the same moment.
+    assert set(started(one, two)[:2]) == {"a0", "b0"}
 
 
 def test_a_priority_may_change_while_tasks_wait(busy: Any) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+from unittest.mock import patch
 
+import psycopg
 from django.db import connection, transaction
 
 DEADLINE = 20.0
@@ -41,7 +44,7 @@ class Racer(Generic[T]):
                 cursor.execute(f"SET lock_timeout = '{int(DEADLINE)}s'")
                 cursor.execute("SELECT pg_backend_pid()")
                 [self._pid] = cursor.fetchone()
-            with connection.execute_wrapper(self._statement):
+            with connection.execute_wrapper(self._statement), self._copies():
                 if self._holds_commit:
                     with transaction.atomic():
                         self._value = self._work()
@@ -53,6 +56,20 @@ class Racer(Generic[T]):
         finally:
             connection.close()
             self._ended.set()
+
+    @contextmanager
+    def _copies(self) -> Iterator[None]:
+        """COPY does not come through Django, which has no word for it."""
+        real = psycopg.Cursor.copy
+
+        def copy(cursor: Any, statement: str, *arguments: Any) -> Any:
+            mine = threading.current_thread() is self._thread
+            if mine and self._before and self._before in statement:
+                self._stop()
+            return real(cursor, statement, *arguments)
+
+        with patch.object(psycopg.Cursor, "copy", copy):
+            yield
 
     def _statement(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         if self._before and self._before in sql:

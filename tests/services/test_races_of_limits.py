@@ -108,7 +108,7 @@ def test_a_batchs_new_priority_reaches_the_rows_still_being_inserted(race, owner
         operations.submit,
         owner,
         Submission(kind="noop", items=[Item({})], priority=2),
-        before='INSERT INTO "batches_task"',
+        before='COPY "batches_task"',
     )
     batch = Batch.objects.get()
     wishes.set_batch_priority(batch.pk, 9)
