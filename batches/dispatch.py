@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
@@ -37,18 +38,33 @@ MOST_ROUNDS = 8
 """Of one call: where workers are faster than it publishes, there would be no end to it."""
 
 
-def dispatch() -> bool:
-    """Publish what the windows have room for; returns whether there may be more to publish.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a dispatch takes for granted for a moment: who reads, and which resources are away."""
+
+    live: Sequence[rows.Reader]
+    away: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        return cls(rows.readers(), resources.away())
+
+
+def dispatch(seen: Surroundings | None = None) -> int:
+    """Publish what the windows have room for; returns how many messages were sent.
 
     Raises:
         BrokerAway: what was not sent is unmarked again.
     """
+    seen = seen or Surroundings.now()
+    sent = 0
     for _ in range(MOST_ROUNDS):
-        messages = rows.tell(resources.away())
+        messages = rows.tell(seen.away, seen.live)
         if not messages:
-            return False
+            break
         _publish(messages)
-    return True
+        sent += len(messages)
+    return sent
 
 
 def repeat() -> int:
@@ -85,6 +101,15 @@ def reach() -> None:
         module.reach()
     except module.NotPublished as error:
         raise BrokerAway(str(error)) from error
+
+
+def reachable() -> bool:
+    """Does the broker answer?"""
+    try:
+        reach()
+    except BrokerAway:
+        return False
+    return True
 
 
 NUDGE_SECONDS = 1.5

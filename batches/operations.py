@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import ProtectedError
@@ -42,6 +43,7 @@ __all__ = [
     "change_task",
     "change_workspace",
     "make_token",
+    "move_batch",
     "pause_batch",
     "remove_mcp_server",
     "remove_workspace",
@@ -150,6 +152,21 @@ def resume_batch(batch: Batch, *, by: Actor | None = None) -> None:
         if wishes.resume(batch.pk):
             audit.record(by, batch, "Resumed")
     wake()
+
+
+def move_batch(batch: Batch, backend: BackendName, *, by: Actor | None = None) -> None:
+    """Let a batch go on on the other backend; what runs is finished where it runs.
+
+    Raises:
+        Conflict: the batch is finished, or there is no broker.
+    """
+    if backend == BackendName.CELERY and not settings.CELERY_BROKER_URL:
+        raise Conflict("There is no broker: set CELERY_BROKER_URL.")
+    words = f"Moved to the {backend} backend"
+    if wishes.move(batch.pk, backend, lambda: audit.record(by, batch, words)):
+        wake()
+        if backend == BackendName.CELERY:
+            dispatch.nudge()
 
 
 def cancel_batch(batch: Batch, *, by: Actor | None = None) -> None:

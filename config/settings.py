@@ -282,6 +282,8 @@ if CELERY_BROKER_URL:
     # Importing them costs every process a tenth of a second and more. Before ours, whose admin
     # shows their pages in its own way.
     INSTALLED_APPS[-1:-1] = ["django_celery_results", "django_celery_beat", "batches.beat"]
+CELERY_FALLBACK = env.boolean("CELERY_FALLBACK", default=False)
+"""Database workers take the tasks of Celery batches while the broker does not answer."""
 CELERY_REDIS_MASTER = env.text("CELERY_REDIS_MASTER")
 CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL, CELERY_REDIS_MASTER)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

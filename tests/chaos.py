@@ -27,7 +27,7 @@ def main() -> int:
             return subprocess.run(
                 [
                     *(sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:randomly"),
-                    *("tests/conformance/test_chaos.py", "-k", options.broker),
+                    *("tests/conformance/test_everything_fails.py", "-k", options.broker),
                 ],
                 env={
                     **os.environ,

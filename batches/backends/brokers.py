@@ -66,7 +66,13 @@ def publisher_options(url: str) -> dict[str, Any]:
             "interval_max": 0.2,
         }
     if scheme(url) in RABBITMQ:
-        return {"max_retries": 1, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+        # Without a confirmation what was written to a broker that hangs would count as sent.
+        return {
+            "max_retries": 1,
+            "read_timeout": ANSWER_SECONDS,
+            "write_timeout": ANSWER_SECONDS,
+            "confirm_publish": True,
+        }
     return {}
 
 

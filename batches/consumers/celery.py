@@ -139,7 +139,11 @@ def _announce(sender: Any, **_: Any) -> None:
     if sender.pool_cls.__module__ != "celery.concurrency.prefork":
         raise SystemExit("Tasks are killed with their process: the pool must be --pool=prefork.")
     try:
-        _dispatcher = Dispatcher(_presence(sender), lambda: len(state.active_requests))
+        _dispatcher = Dispatcher(
+            _presence(sender),
+            running=lambda: len(state.active_requests),
+            taken=lambda: sum(state.total_count.values()),
+        )
     except Exception as error:
         logger.exception("the worker cannot take its place among the others")
         raise SystemExit(1) from error

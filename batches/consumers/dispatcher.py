@@ -21,7 +21,7 @@ from batches.consumers.upkeep import UpkeepThread
 from batches.consumers.wakeup import Wakeup
 from batches.models import Task
 from batches.queue import resources
-from batches.queue.dispatch import broker_came_back, fresh_message
+from batches.queue.dispatch import LEAST_WINDOW, broker_came_back, fresh_message
 from batches.queue.schedule import seconds_until_due, wake_due
 from batches.states import WorkerState
 from batches.supervision.supervisor import Profile, Supervisor
@@ -31,8 +31,13 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds after which it looks by itself: being woken is only a hint."""
+ROOM_WITHIN = 0.02
+"""Seconds in which the room that one message left is looked at. A row is claimed a moment after its
+message was taken, so that a look at that very moment may see no room."""
 LOCKED_PAUSE = 0.05
 """Seconds before a due row that somebody has locked is looked at again."""
+BUSY_TICK = 0.005
+"""Seconds between looks at how many messages this worker took: that makes room for others."""
 LEAST_PAUSE = 0.002
 """Seconds between two looks, however often it is woken."""
 PATIENCE = 2.0
@@ -42,14 +47,19 @@ PATIENCE = 2.0
 class Dispatcher:
     """Keeps the windows of all queues full, as long as its worker lives."""
 
-    def __init__(self, presence: Presence, running: Callable[[], int]) -> None:
+    def __init__(
+        self, presence: Presence, running: Callable[[], int], taken: Callable[[], int]
+    ) -> None:
+        """``running``: tasks in the pool now; ``taken``: all that the worker ever took."""
+        self._taken = taken
         self._presence = presence
         self._running = running
         self._stop = threading.Event()
         self._draining = False
         self._looked = float("-inf")
         self._due_at: float | None = None
-        self._more = False
+        self._sent_at, self._told_at, self._told_taken = float("-inf"), 0.0, 0
+        self._seen: dispatch.Surroundings | None = None
         self._away = False
         self._again = False
         self._revoked: deque[UUID] = deque()
@@ -98,8 +108,6 @@ class Dispatcher:
     def _wait(self, wakeup: Wakeup) -> None:
         """Until somebody calls, something is due, or it is time to look."""
         time.sleep(LEAST_PAUSE)
-        if self._more:
-            return
         deadline = time.monotonic() + (PATIENCE if self._away else LOOK_EVERY)
         if self._due_at is not None:
             deadline = min(deadline, max(self._due_at, time.monotonic()))
@@ -107,8 +115,14 @@ class Dispatcher:
         if (channel := wakeup.fileno()) is not None:
             poll.register(channel, select.POLLIN)
         while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
-            poll.poll(min(left, wakeup.interval) * 1000)
+            busy = time.monotonic() - self._sent_at < LOOK_EVERY or self._running()
+            poll.poll(min(left, wakeup.interval, BUSY_TICK if busy else LOOK_EVERY) * 1000)
             if wakeup.rang() and not self._away:
+                return
+            taken = self._taken() - self._told_taken
+            if taken >= LEAST_WINDOW // 2:
+                return
+            if taken and time.monotonic() - self._told_at > ROOM_WITHIN:
                 return
 
     def _turn(self) -> None:
@@ -123,11 +137,13 @@ class Dispatcher:
         try:
             if look:
                 dispatch.repeat()
-            self._more = dispatch.dispatch()
+            self._told_at, self._told_taken = time.monotonic(), self._taken()
+            if dispatch.dispatch(self._seen):
+                self._sent_at = self._told_at
         except dispatch.BrokerAway as error:
             if not self._away:
                 logger.warning("the broker is away, tasks wait in the database: %s", error)
-            self._away, self._more = True, False
+            self._away = True
         else:
             if self._away:
                 logger.info("the broker is back")
@@ -146,6 +162,7 @@ class Dispatcher:
         while self._revoked:
             self._cancel(self._revoked[0])
             self._revoked.popleft()
+        self._seen = dispatch.Surroundings.now()
         seconds = seconds_until_due()
         self._due_at = None if seconds is None else time.monotonic() + seconds
 

@@ -208,6 +208,8 @@ class Poller:
             return
         expires = lease_clock() + settings.LEASE_SECONDS
         claimed = claim(self.claimant, room)
+        if self._upkeep.broker_away:
+            claimed += claim(replace(self.claimant, backend=BackendName.CELERY), room)
         if claimed:
             self.supervisor.offer(claimed, expires)
             self.presence.claimed()

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
 from agents.contract import JSON, lease_clock
@@ -29,6 +29,7 @@ from batches.models import Workspace
 from batches.places import openable
 from batches.queue.claim import Claimed, Lease, NotHere, claim_by_id
 from batches.queue.dispatch import not_here, not_told
+from batches.queue.lease import holds
 from batches.queue.settle import Settled
 from batches.queue.verdicts import Verdict
 from batches.queue.walk import Claimant
@@ -39,6 +40,10 @@ from batches.supervision.watch import Watch
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+REST_SECONDS = 1.0
+"""Without a message, after which the database connection is looked at before it is used."""
+STARTED_AFTER = 0.2
+WAKE_EVERY = 0.05
 PLACES_EVERY = 5.0
 """Seconds between looks at which workspaces can be opened here."""
 
@@ -61,6 +66,8 @@ class PoolProcess:
         self._places_at = float("-inf")
         self._claimed: Claimed | None = None
         self._expires = 0.0
+        self._ran_at = self._woken = float("-inf")
+        self._said_started = False
         self._hostname = ""
         self._ended: dict[Lease, Ended] = {}
         self._cleanup = contextlib.ExitStack()
@@ -73,7 +80,8 @@ class PoolProcess:
 
         None: it may not run now, or its answer came too late to count.
         """
-        close_old_connections()  # one that broke since the last message is replaced
+        if time.monotonic() - self._ran_at > REST_SECONDS:
+            close_old_connections()  # one that broke meanwhile is replaced
         self._hostname = hostname
         self._hear(0.0)  # the slot may have gone, or ended for good, since the last message
         try:
@@ -87,7 +95,7 @@ class PoolProcess:
             return None
         self._claimed = claimed
         self.supervisor.workspaces = self._places
-        self._say_started(claimed)
+        self._said_started = False
         self.supervisor.offer([claimed], self._expires)
         return self.finish()
 
@@ -107,10 +115,19 @@ class PoolProcess:
 
     def finish(self) -> Ended | None:
         """Wait for the end of what runs; None: its answer came too late to count."""
+        began = time.monotonic()
         while self.supervisor.busy:
             _insisted(self._turn)
-        _insisted(wake)
-        return self._ended.pop(self._claimed.lease, None) if self._claimed else None
+            if not self._said_started and time.monotonic() - began > STARTED_AFTER:
+                self._say_started()
+        self._ran_at = time.monotonic()
+        ended = self._ended.pop(self._claimed.lease, None) if self._claimed else None
+        # What follows may be told of at once; the dispatcher sees by itself that there is room.
+        follows = ended is not None and ended.settled.has_dependents
+        if follows or self._ran_at - self._woken > WAKE_EVERY:
+            self._woken = self._ran_at
+            _insisted(wake)
+        return ended
 
     def _turn(self) -> None:
         self._hear(BUSY_TICK)
@@ -145,11 +162,22 @@ class PoolProcess:
             worker=self._worker, backend=BackendName.CELERY, workspaces=frozenset(self._places)
         )
 
-    def _say_started(self, claimed: Claimed) -> None:
+    def _say_started(self) -> None:
+        """In Celery's record. A task that takes no time is spared it: its end follows at once.
+
+        Only while the lease holds: another worker may have written the end.
+        """
+        self._said_started = True
+        job = next(self.supervisor.held(), None)
+        if job is None:
+            return
         try:
-            mirror.write([self._record(claimed, STARTED, timezone.now())])
+            with transaction.atomic():
+                if holds(job.claimed.lease):
+                    began = timezone.now() - timedelta(seconds=STARTED_AFTER)
+                    mirror.write([self._record(job.claimed, STARTED, began)])
         except DatabaseError:
-            logger.exception("Celery's record of %s stays behind", claimed.lease.task_id)
+            logger.exception("Celery's record of %s stays behind", job.claimed.lease.task_id)
             connection.close()
 
     def _mirror(self, entries: Sequence[tuple[Verdict, Settled]]) -> None:

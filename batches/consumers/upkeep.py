@@ -15,10 +15,14 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from batches import upkeep
+from batches import dispatch, upkeep
 from batches.places import openable
+from batches.queue.dispatch import take_back
 
 logger = logging.getLogger(__name__)
+
+ASK_EVERY = 5.0
+"""Seconds between two looks at the broker."""
 
 
 class UpkeepThread:
@@ -30,6 +34,9 @@ class UpkeepThread:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._reap_from = 0.0
+        self.broker_away = False
+        """There is a broker, it does not answer, and CELERY_FALLBACK lets others take its tasks."""
+        self._asked = float("-inf")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,6 +50,16 @@ class UpkeepThread:
     ) -> None:
         self._stop.set()
         self._thread.join()
+
+    def _ask_broker(self) -> None:
+        if time.monotonic() - self._asked > ASK_EVERY:
+            self._asked = time.monotonic()
+            away = not dispatch.reachable()
+            if away != self.broker_away:
+                logger.warning("the broker is %s", "away: its tasks are taken" if away else "back")
+            self.broker_away = away
+        if self.broker_away:
+            take_back()
 
     def _run(self) -> None:
         try:
@@ -63,6 +80,8 @@ class UpkeepThread:
 
     def _turn(self) -> None:
         self.workspaces = openable()
+        if settings.CELERY_BROKER_URL and settings.CELERY_FALLBACK:
+            self._ask_broker()
         if time.monotonic() >= self._reap_from:
             upkeep.reap_lost()
         upkeep.every_second()

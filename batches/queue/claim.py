@@ -76,6 +76,8 @@ def claim_by_id(claimant: Claimant, task: UUID) -> Claimed | None:
     Raises:
         NotHere: it may run, but not on this machine.
     """
+    if (claimed := _claim_plain(claimant, task)) is not None:
+        return claimed
     lane = lane_of(claimant, task)
     if lane is None or not lane.open:
         return None
@@ -237,6 +239,14 @@ def _claim_rows(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Clai
     return _take(claimant, lanes, picked, [*span, *away, wanted])
 
 
+def _taken() -> str:
+    """What a claim writes; two parameters, the worker and the seconds of the lease."""
+    return (
+        "state = 'running', attempt = attempt + 1, worker = %s, dispatched_at = NULL, "
+        f"started_at = {sql.now()}, leased_until = {sql.later('%s')}, effect_at = NULL"
+    )
+
+
 def _take(
     claimant: Claimant, lanes: Iterable[Lane], picked: str, parameters: Sequence[Any]
 ) -> list[Claimed]:
@@ -246,9 +256,7 @@ def _take(
         f"""
         WITH picked AS {"MATERIALIZED" if sql.is_postgres() else ""} ({picked}
         )
-        UPDATE {sql.TASK} SET
-            state = 'running', attempt = attempt + 1, worker = %s, dispatched_at = NULL,
-            started_at = {sql.now()}, leased_until = {sql.later("%s")}, effect_at = NULL
+        UPDATE {sql.TASK} SET {_taken()}
         WHERE id IN (SELECT id FROM picked)
         RETURNING id, attempt, batch_id, kind, payload, timeout, lane, position
         """,
@@ -256,6 +264,53 @@ def _take(
     )
     found.sort(key=lambda row: (row[6], row[7]))
     return [_claimed(row, by_batch[sql.as_uuid(row[2])]) for row in found]
+
+
+def _claim_plain(claimant: Claimant, task: UUID) -> Claimed | None:
+    """In one statement, where the batch has started and no limit holds it: the usual case.
+
+    None says nothing: it may be another case. SQLite cannot return what it joined.
+    """
+    if not sql.is_postgres():
+        return None
+    here = "b.workspace_id IS NULL"
+    parameters: list[Any] = []
+    if claimant.workspaces:
+        here = f"({here} OR {sql.in_ids('b.workspace_id')})"
+        parameters.append(sql.ids(claimant.workspaces))
+    found = sql.rows(
+        f"""
+        UPDATE {sql.TASK} AS t SET {_taken()}
+        FROM {sql.BATCH} b JOIN {sql.QUEUE} q ON q.name = b.queue_id
+        WHERE t.id = %s AND {sql.MAY_RUN.format(t="t")} AND b.id = t.batch_id
+          AND b.backend = %s AND {sql.OPEN} AND b.started_at IS NOT NULL AND {here}
+          AND b.parallel IS NULL AND q.concurrency_limit IS NULL AND q.rate_limit IS NULL
+          AND (b.deadline IS NULL OR b.deadline > {sql.now()})
+          AND NOT EXISTS (SELECT 1 FROM batches_resource r WHERE r.away_since IS NOT NULL
+                          AND {_needed()})
+        RETURNING t.attempt, t.batch_id, t.kind, t.payload, t.timeout, {sql.seconds_left()},
+                  b.workspace_id
+        """,
+        [
+            claimant.worker,
+            settings.LEASE_SECONDS,
+            sql.one_id(task),
+            claimant.backend,
+            *parameters,
+        ],
+    )
+    if not found:
+        return None
+    [(attempt, batch, kind, payload, timeout, left, workspace)] = found
+    return Claimed(
+        lease=Lease(task, attempt),
+        batch_id=batch,
+        kind=kind,
+        payload=payload,
+        timeout=float(timeout) if left is None else min(float(timeout), float(left)),
+        workspace_id=workspace,
+        limited=False,
+    )
 
 
 def _needed() -> str:

@@ -109,14 +109,13 @@ class _Outstanding:
         return not reading or any(self._urgent[number] <= lane.priority for number in reading)
 
 
-def tell(away: frozenset[str]) -> list[Message]:
+def tell(away: frozenset[str], live: Sequence[Reader]) -> list[Message]:
     """Mark the tasks whose turn has come as dispatched; to be published once that is committed.
 
     In claim order over all queues, and nothing less urgent to workers for which something more
     urgent is out: a broker gives no order across queues that could be relied on, and what is out
     cannot be overtaken.
     """
-    live = readers()
     claimant = Claimant("", BackendName.CELERY, away=away)
     # Without a transaction, which on SQLite would keep writers waiting.
     out = _outstanding(live)
@@ -258,11 +257,16 @@ def _patience(queue: str, live: Sequence[Reader], dispatches: int) -> float | No
 
 def not_told(tasks: Iterable[UUID]) -> int:
     """Take marks back: the messages were not sent, or came at a moment when nothing could run."""
-    marked = _marked(sql.in_ids("t.id"))
+    return take_back(sql.in_ids("t.id"), [sql.ids(tasks)])
+
+
+def take_back(condition: str = "true", parameters: Sequence[Any] = ()) -> int:
+    """Take back the marks of what a condition on the task ``t`` says, by default all."""
     return sql.change(
         f"UPDATE {sql.TASK} SET dispatched_at = NULL "
-        f"WHERE {sql.picked(marked)} AND state = 'queued' AND dispatched_at IS NOT NULL",
-        [sql.ids(tasks)],
+        f"WHERE {sql.picked(_marked(condition))} AND state = 'queued' "
+        "AND dispatched_at IS NOT NULL",
+        parameters,
     )
 
 

@@ -57,6 +57,16 @@ def _holding(leases: Sequence[Lease]) -> frozenset[Lease]:
     )
 
 
+def holds(lease: Lease) -> bool:
+    """Is the lease held at this moment? Until the transaction ends nobody can take it away."""
+    found = sql.rows(
+        f"SELECT 1 FROM {sql.TASK} t WHERE t.id = %s AND t.attempt = %s AND t.state = 'running'"
+        f"{sql.locked('FOR UPDATE')}",
+        [sql.one_id(lease.task_id), lease.attempt],
+    )
+    return bool(found)
+
+
 def cancel_wanted(leases: Sequence[Lease]) -> frozenset[Lease]:
     """Those of the leases whose task or batch somebody asked to cancel."""
     if not leases:

@@ -25,6 +25,12 @@ MAY_RUN = (
 READY = MAY_RUN + " AND {t}.dispatched_at IS NULL"
 """What may run, and of which no message is out: only Celery workers are told of rows."""
 
+OPEN = (
+    "b.state = 'open' AND b.sealed_at IS NOT NULL AND b.paused_at IS NULL "
+    "AND b.cancel_requested_at IS NULL AND b.unmet_after = 0 AND q.paused_at IS NULL"
+)
+"""A batch ``b`` of the queue ``q`` that tasks may be started of."""
+
 NUMBER_OF_LANE = f"& {BATCH_NUMBER}"
 
 
@@ -58,6 +64,13 @@ def unindexed(column: str) -> str:
     """The column, such that SQLite does not look for an index on it: it has no statistics to know
     that another one is better."""
     return column if is_postgres() else f"+{column}"
+
+
+def seconds_left() -> str:
+    """Until the deadline of the batch ``b``; NULL without one."""
+    if is_postgres():
+        return f"extract(epoch from b.deadline - {now()})"
+    return "(julianday(b.deadline) - julianday('now')) * 86400.0"
 
 
 def has(state: str, batch: str) -> str:

@@ -160,16 +160,9 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
 
 def _batch_columns() -> str:
     """What a lane says of its batch ``b`` and queue ``q``; one parameter, the backend."""
-    left = (
-        f"extract(epoch from b.deadline - {sql.now()})"
-        if sql.is_postgres()
-        else "(julianday(b.deadline) - julianday('now')) * 86400.0"
-    )
-    return f"""b.id, b.kind, b.workspace_id, b.queue_id, {left},
+    return f"""b.id, b.kind, b.workspace_id, b.queue_id, {sql.seconds_left()},
                b.started_at IS NOT NULL,
-               b.backend = %s AND b.state = 'open' AND b.sealed_at IS NOT NULL
-               AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL AND b.unmet_after = 0
-               AND q.paused_at IS NULL,
+               b.backend = %s AND {sql.OPEN},
                b.parallel IS NOT NULL OR q.concurrency_limit IS NOT NULL
                OR q.rate_limit IS NOT NULL,
                q.rate_limit IS NOT NULL"""

@@ -20,7 +20,8 @@ from batches.models import Batch, Queue, Task
 from batches.queue import sql
 from batches.queue.closing import cancel_queued, close_finished
 from batches.queue.dependencies import recompute_after, recompute_dependents, revive_dependents
-from batches.states import BatchState, Failure, PriorityFrom, TaskState
+from batches.queue.dispatch import take_back
+from batches.states import BackendName, BatchState, Failure, PriorityFrom, TaskState
 
 
 class Conflict(Exception):
@@ -99,6 +100,22 @@ def resume(batch: UUID) -> bool:
     """Claim from a paused batch again; False when it was not paused."""
     paused = Batch.objects.filter(pk=batch, paused_at__isnull=False)
     return paused.update(paused_at=None) == 1
+
+
+def move(batch: UUID, backend: BackendName, also: Also = _nothing) -> bool:
+    """Give a batch to the other backend; False when it is there already.
+
+    A message of it that is out finds the batch gone, and ends.
+    """
+    with _sealed(batch) as row:
+        if row.state != BatchState.OPEN:
+            raise Conflict("The batch is finished.")
+        if row.backend == backend:
+            return False
+        Batch.objects.filter(pk=batch).update(backend=backend)
+        also()
+    take_back("t.batch_id = %s", [sql.one_id(batch)])
+    return True
 
 
 def cancel_batch(batch: UUID, also: Also = _nothing) -> None:

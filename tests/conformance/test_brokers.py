@@ -9,11 +9,20 @@ from uuid import UUID
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django_celery_results.models import TaskResult
 
 from batches.models import Batch
 from batches.states import TaskState
 from tests.brokers import Broker
-from tests.processes.fleet import Fleet, done, outcomes, submit, task_of, until
+from tests.processes.fleet import (
+    Fleet,
+    WorkerProcess,
+    done,
+    outcomes,
+    submit,
+    task_of,
+    until,
+)
 
 pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
 
@@ -59,3 +68,28 @@ def test_messages_that_a_broker_lost_are_sent_again(
     assert done(batch, within=60).summary["succeeded"] == 20
     assert time.monotonic() - began < 60
     assert outcomes(task_of(done(busy))) == ["succeeded"]
+
+
+def test_database_workers_stand_in_where_that_is_wanted(
+    fleet: Fleet, broker: Broker, tmp_path: Path
+) -> None:
+    broker.kill()
+    batch = submit("noop", *({} for _ in range(10)))
+    assert batch.unsent
+    stands_in = WorkerProcess(
+        tmp_path, 9, 2, [], CELERY_BROKER_URL=fleet.broker_url, CELERY_FALLBACK="true"
+    )
+    fleet.workers.append(stands_in)
+    assert done(batch, within=30).summary["succeeded"] == 10
+    assert set(batch.tasks.values_list("worker", flat=True)) == {stands_in.name}
+    broker.start()
+    until(lambda: "the broker is back" in stands_in.log, what="it noticed")
+    later = submit("noop", {})
+    done(submit("noop", {}, backend="database"))
+    assert task_of(later).attempt == 0
+    fleet.start(slots=1)
+    done(later)
+    until(
+        lambda: TaskResult.objects.filter(status="SUCCESS").count() == 11,
+        what="the records follow",
+    )

@@ -97,10 +97,7 @@ class Command(ConsoleCommand):
         port = listener.getsockname()[1]
         url = address(host, port)
         Supervisor(
-            programs=[
-                web(listener),
-                *(celery(slots) if settings.CELERY_BROKER_URL else [worker(slots)]),
-            ],
+            programs=[web(listener), *workers(slots)],
             say=self.shout,
             ready=lambda: answers(listener),
             when_ready=lambda: self.ready(url, demo=demo),
@@ -170,6 +167,13 @@ def worker(slots: int) -> Program:
     manage = str(settings.BASE_DIR / "manage.py")
     command = [sys.executable, manage, "worker", "--slots", str(slots)]
     return Program("worker", command, Signals.SIGTERM, Signals.SIGTERM)
+
+
+def workers(slots: int) -> list[Program]:
+    """Those of the usual backend, and where it is wanted those that stand in for it."""
+    if not settings.CELERY_BROKER_URL:
+        return [worker(slots)]
+    return [*celery(slots), *([worker(slots)] if settings.CELERY_FALLBACK else [])]
 
 
 def celery(slots: int) -> list[Program]:
