@@ -146,6 +146,47 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Workspace",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=batches.models.batch.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=64,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9._-]*\\Z",
+                                "Use small letters, digits, dots, dashes, underscores.",
+                            )
+                        ],
+                    ),
+                ),
+                ("path", models.CharField(max_length=1000)),
+                ("marker", models.UUIDField(default=uuid.uuid4, editable=False)),
+                (
+                    "environment",
+                    models.JSONField(blank=True, default=batches.models.fleet.no_environment),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "groups",
+                    models.ManyToManyField(blank=True, related_name="workspaces", to="auth.group"),
+                ),
+            ],
+            options={
+                "ordering": ["name"],
+            },
+        ),
+        migrations.CreateModel(
             name="Batch",
             fields=[
                 (
@@ -240,10 +281,65 @@ class Migration(migrations.Migration):
                         to="batches.queue",
                     ),
                 ),
+                (
+                    "workspace",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="batches",
+                        to="batches.workspace",
+                    ),
+                ),
             ],
             options={
                 "verbose_name_plural": "batches",
                 "ordering": ["-number"],
+                "indexes": [
+                    models.Index(fields=["owner", "-number"], name="batch_owner"),
+                    models.Index(fields=["workspace", "-number"], name="batch_workspace"),
+                    models.Index(
+                        condition=models.Q(("deadline__isnull", False), ("state", "open")),
+                        fields=["deadline"],
+                        name="batch_deadline",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "open")), fields=["number"], name="batch_open"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "done")),
+                        fields=["finished_at"],
+                        name="batch_done",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("priority__isnull", True),
+                            ("priority__range", (0, 10)),
+                            _connector="OR",
+                        ),
+                        name="batch_priority_in_range",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("parallel__isnull", True), ("parallel__gte", 1), _connector="OR"
+                        ),
+                        name="batch_parallel_at_least_one",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("finished_at__isnull", True), ("state", "open")),
+                            models.Q(
+                                ("finished_at__isnull", False),
+                                ("sealed_at__isnull", False),
+                                ("state", "done"),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="batch_finished_iff_done",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -334,6 +430,109 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["batch", "position"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(
+                            ("dispatched_at__isnull", True),
+                            ("run_after__isnull", True),
+                            ("state", "queued"),
+                            ("unmet_dependencies", 0),
+                            ("waiting_for", ""),
+                        ),
+                        fields=["lane", "position"],
+                        name="task_claim",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "running")),
+                        fields=["leased_until"],
+                        name="task_lease",
+                    ),
+                    models.Index(
+                        condition=models.Q(("run_after__isnull", False), ("state", "queued")),
+                        fields=["run_after"],
+                        name="task_run_after",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("state", "queued"), models.Q(("waiting_for", ""), _negated=True)
+                        ),
+                        fields=["waiting_for"],
+                        name="task_waiting_for",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "failed")),
+                        fields=["failure", "finished_at"],
+                        name="task_failed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "queued"), ("unmet_dependencies__gt", 0)),
+                        fields=["batch"],
+                        name="task_unmet",
+                    ),
+                    models.Index(fields=["batch", "state", "position"], name="task_batch_state"),
+                    models.Index(fields=["finished_at"], name="task_finished"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("batch", "position", "variant"), name="task_position_unique"
+                    ),
+                    models.UniqueConstraint(
+                        fields=("batch", "custom_id", "variant"), name="task_custom_id_unique"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("leased_until__isnull", False), ("state", "running")),
+                            models.Q(
+                                models.Q(("state", "running"), _negated=True),
+                                ("leased_until__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="task_leased_iff_running",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("state", "failed"), models.Q(("failure", ""), _negated=True)),
+                            models.Q(models.Q(("state", "failed"), _negated=True), ("failure", "")),
+                            _connector="OR",
+                        ),
+                        name="task_failure_iff_failed",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("state", "queued"), _negated=True),
+                            ("failures__lt", models.F("max_attempts")),
+                            _connector="OR",
+                        ),
+                        name="task_queued_has_budget",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("priority__range", (0, 10)),
+                            (
+                                "lane__gte",
+                                django.db.models.expressions.CombinedExpression(
+                                    django.db.models.expressions.CombinedExpression(
+                                        models.Value(10), "-", models.F("priority")
+                                    ),
+                                    "*",
+                                    models.Value(4503599627370496),
+                                ),
+                            ),
+                            (
+                                "lane__lt",
+                                django.db.models.expressions.CombinedExpression(
+                                    django.db.models.expressions.CombinedExpression(
+                                        models.Value(11), "-", models.F("priority")
+                                    ),
+                                    "*",
+                                    models.Value(4503599627370496),
+                                ),
+                            ),
+                        ),
+                        name="task_lane_of_priority",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -362,6 +561,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["id"],
+                "indexes": [models.Index(fields=["task", "id"], name="logline_task")],
             },
         ),
         migrations.CreateModel(
@@ -393,6 +593,11 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "dependencies",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("task", "predecessor"), name="dependency_unique"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
@@ -440,6 +645,9 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["number"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("task", "number"), name="attempt_number_unique")
+                ],
             },
         ),
         migrations.CreateModel(
@@ -474,59 +682,12 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["attempt", "name"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("task", "attempt", "name"), name="artefact_name_unique"
+                    )
+                ],
             },
-        ),
-        migrations.CreateModel(
-            name="Workspace",
-            fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        default=batches.models.batch.new_id,
-                        editable=False,
-                        primary_key=True,
-                        serialize=False,
-                    ),
-                ),
-                (
-                    "name",
-                    models.CharField(
-                        max_length=64,
-                        unique=True,
-                        validators=[
-                            django.core.validators.RegexValidator(
-                                "^[a-z0-9][a-z0-9._-]*\\Z",
-                                "Use small letters, digits, dots, dashes, underscores.",
-                            )
-                        ],
-                    ),
-                ),
-                ("path", models.CharField(max_length=1000)),
-                ("marker", models.UUIDField(default=uuid.uuid4, editable=False)),
-                (
-                    "environment",
-                    models.JSONField(blank=True, default=batches.models.fleet.no_environment),
-                ),
-                ("created_at", models.DateTimeField(auto_now_add=True)),
-                (
-                    "groups",
-                    models.ManyToManyField(blank=True, related_name="workspaces", to="auth.group"),
-                ),
-            ],
-            options={
-                "ordering": ["name"],
-            },
-        ),
-        migrations.AddField(
-            model_name="batch",
-            name="workspace",
-            field=models.ForeignKey(
-                blank=True,
-                null=True,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="batches",
-                to="batches.workspace",
-            ),
         ),
         migrations.CreateModel(
             name="Start",
@@ -551,227 +712,5 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [models.Index(fields=["queue", "at"], name="start_queue_at")],
             },
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(
-                    ("dispatched_at__isnull", True),
-                    ("run_after__isnull", True),
-                    ("state", "queued"),
-                    ("unmet_dependencies", 0),
-                    ("waiting_for", ""),
-                ),
-                fields=["lane", "position"],
-                name="task_claim",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(("state", "running")), fields=["leased_until"], name="task_lease"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(("run_after__isnull", False), ("state", "queued")),
-                fields=["run_after"],
-                name="task_run_after",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(
-                    ("state", "queued"), models.Q(("waiting_for", ""), _negated=True)
-                ),
-                fields=["waiting_for"],
-                name="task_waiting_for",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(("state", "failed")),
-                fields=["failure", "finished_at"],
-                name="task_failed",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(
-                condition=models.Q(("state", "queued"), ("unmet_dependencies__gt", 0)),
-                fields=["batch"],
-                name="task_unmet",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(fields=["batch", "state", "position"], name="task_batch_state"),
-        ),
-        migrations.AddIndex(
-            model_name="task",
-            index=models.Index(fields=["finished_at"], name="task_finished"),
-        ),
-        migrations.AddConstraint(
-            model_name="task",
-            constraint=models.UniqueConstraint(
-                fields=("batch", "position", "variant"), name="task_position_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="task",
-            constraint=models.UniqueConstraint(
-                fields=("batch", "custom_id", "variant"), name="task_custom_id_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="task",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("leased_until__isnull", False), ("state", "running")),
-                    models.Q(
-                        models.Q(("state", "running"), _negated=True),
-                        ("leased_until__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="task_leased_iff_running",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="task",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("state", "failed"), models.Q(("failure", ""), _negated=True)),
-                    models.Q(models.Q(("state", "failed"), _negated=True), ("failure", "")),
-                    _connector="OR",
-                ),
-                name="task_failure_iff_failed",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="task",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("state", "queued"), _negated=True),
-                    ("failures__lt", models.F("max_attempts")),
-                    _connector="OR",
-                ),
-                name="task_queued_has_budget",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="task",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("priority__range", (0, 10)),
-                    (
-                        "lane__gte",
-                        django.db.models.expressions.CombinedExpression(
-                            django.db.models.expressions.CombinedExpression(
-                                models.Value(10), "-", models.F("priority")
-                            ),
-                            "*",
-                            models.Value(4503599627370496),
-                        ),
-                    ),
-                    (
-                        "lane__lt",
-                        django.db.models.expressions.CombinedExpression(
-                            django.db.models.expressions.CombinedExpression(
-                                models.Value(11), "-", models.F("priority")
-                            ),
-                            "*",
-                            models.Value(4503599627370496),
-                        ),
-                    ),
-                ),
-                name="task_lane_of_priority",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="logline",
-            index=models.Index(fields=["task", "id"], name="logline_task"),
-        ),
-        migrations.AddConstraint(
-            model_name="dependency",
-            constraint=models.UniqueConstraint(
-                fields=("task", "predecessor"), name="dependency_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="attempt",
-            constraint=models.UniqueConstraint(
-                fields=("task", "number"), name="attempt_number_unique"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="artefact",
-            constraint=models.UniqueConstraint(
-                fields=("task", "attempt", "name"), name="artefact_name_unique"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="batch",
-            index=models.Index(fields=["owner", "-number"], name="batch_owner"),
-        ),
-        migrations.AddIndex(
-            model_name="batch",
-            index=models.Index(fields=["workspace", "-number"], name="batch_workspace"),
-        ),
-        migrations.AddIndex(
-            model_name="batch",
-            index=models.Index(
-                condition=models.Q(("deadline__isnull", False), ("state", "open")),
-                fields=["deadline"],
-                name="batch_deadline",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="batch",
-            index=models.Index(
-                condition=models.Q(("state", "open")), fields=["number"], name="batch_open"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="batch",
-            index=models.Index(
-                condition=models.Q(("state", "done")), fields=["finished_at"], name="batch_done"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="batch",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("priority__isnull", True), ("priority__range", (0, 10)), _connector="OR"
-                ),
-                name="batch_priority_in_range",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="batch",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("parallel__isnull", True), ("parallel__gte", 1), _connector="OR"
-                ),
-                name="batch_parallel_at_least_one",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="batch",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("finished_at__isnull", True), ("state", "open")),
-                    models.Q(
-                        ("finished_at__isnull", False),
-                        ("sealed_at__isnull", False),
-                        ("state", "done"),
-                    ),
-                    _connector="OR",
-                ),
-                name="batch_finished_iff_done",
-            ),
         ),
     ]
