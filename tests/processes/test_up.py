@@ -68,9 +68,9 @@ def test_the_first_start_gives_credentials_that_outlive_a_kill(installation):
 @pytest.mark.sqlite_only
 def test_one_request_drains_and_a_second_hands_back(installation):
     installation.start()
-    token = installation.token()
+    [token] = re.findall(r"API token  (\S+)", installation.said)
     short, long = (
-        installation.submit({"kind": "sleep", "items": [{"seconds": seconds}]}).stdout.strip()
+        installation.ask("POST", token, "/batch/sleep", {"items": [{"seconds": seconds}]})["id"]
         for seconds in (3, 600)
     )
     until(lambda: installation.states(token, long) == ["running"])
