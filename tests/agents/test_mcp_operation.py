@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,6 +89,22 @@ def http(npm_servers: NpmServers, console: Console) -> Iterator[HttpServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def crooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A workspace with links that lead where nothing may go; its server is started once."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "secret").write_text("secret")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder).resolve()
+        made.chmod(0o777)
+        (made / "a.txt").write_text("hello\n")
+        (made / "out").symlink_to(outside)
+        (made / "link").symlink_to("a.txt")
+        (made / ".git" / "hooks").mkdir(parents=True)
+        (made / "to-git").symlink_to(".git")
+        yield made
+
+
 def text_of(outcome: Outcome) -> str:
     assert isinstance(outcome, (Succeeded, Rejected)), outcome
     text: str = outcome.result["content"][0]["text"]
@@ -135,20 +152,14 @@ def test_a_command_is_answered_by_its_exit_code_and_is_an_effect(console: Consol
     ],
 )
 def test_the_built_in_server_stays_in_the_workspace(
-    console: Console, root: Path, tmp_path: Path, payload: JSON, words: str
+    console: Console, crooked: Path, payload: JSON, words: str
 ) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret").write_text("secret")
-    (root / "out").symlink_to(outside)
-    (root / "link").symlink_to("a.txt")
-    (root / ".git" / "hooks").mkdir(parents=True)
-    (root / "to-git").symlink_to(".git")
+    console.workspace = Workspace("crooked", crooked, Environment())
     outcome = console.do(**payload)
     assert isinstance(outcome, Rejected)
     assert words in outcome.reason
-    assert (outside / "secret").read_text() == "secret"
-    assert list((root / ".git" / "hooks").iterdir()) == []
+    assert (crooked / "out" / "secret").read_text() == "secret"
+    assert list((crooked / ".git" / "hooks").iterdir()) == []
 
 
 def test_the_built_in_server_wants_a_workspace(console: Console) -> None:
