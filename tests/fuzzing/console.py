@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[str, str]]:
             "SQLITE_SYNCHRONOUS": "OFF",
         }
         console.start(*arguments)
-        [token] = re.findall(r"API token +(\w+)", console.said)
+        token = console.token
         address = f"http://127.0.0.1:{console.port}"
         shop = folder / "shop"
         (shop / "src").mkdir(parents=True)

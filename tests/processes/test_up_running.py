@@ -37,7 +37,7 @@ def test_children_that_are_killed_are_started_again(running):
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "20/20 completed"
     until(lambda: running.answers)
-    batch = running.get(running.token(), f"/batch/{done.stdout.strip()}")
+    batch = running.get(running.token, f"/batch/{done.stdout.strip()}")
     assert batch["status"] == "completed"
 
 
@@ -72,8 +72,8 @@ def test_a_second_up_on_the_same_data_is_refused(running):
 
 def test_an_address_that_is_too_long_is_refused_as_the_document_says(running):
     with pytest.raises(urllib.error.HTTPError) as refused:
-        running.get(running.token(), "/batch?text=" + "x" * 4100)
+        running.get(running.token, "/batch?text=" + "x" * 4100)
 
     assert refused.value.code == 414
-    told = running.get(running.token(), "/schema")["paths"]["/batch"]["get"]["responses"]["414"]
+    told = running.get(running.token, "/schema")["paths"]["/batch"]["get"]["responses"]["414"]
     assert refused.value.headers.get_content_type() in told["content"]
