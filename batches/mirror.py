@@ -8,7 +8,8 @@ the row writes this too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -23,6 +24,8 @@ from batches.celery_words import celery_status
 from batches.models import Batch, Task
 from batches.queue import sql
 from batches.states import FINISHED, BackendName, BatchState
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 100
 
@@ -103,11 +106,33 @@ def repair() -> None:
     for batch in list(done.order_by("number").values_list("pk", flat=True)[:20]):
         position: int | None = -1
         while position is not None:
-            position = _repair_some(batch, position)
+            position, written = _repair_some(batch, position)
+            if begun := [record for record in written if record.worker]:
+                _report(begun)
 
 
-def _repair_some(batch: UUID, after: int) -> int | None:
-    """One chunk; returns where the next one begins, None at the end."""
+def _report(begun: Sequence[Record]) -> None:
+    """Tell Flower what the workers that began them could not; the records are right without it."""
+    from batches.backends import celery  # noqa: PLC0415 - only with a broker
+
+    try:
+        celery.report(
+            [
+                celery.Report(
+                    task_id=record.task_id,
+                    worker=record.worker,
+                    status=record.status,
+                    why=repr(TaskFailed(record.failure, record.error)),
+                )
+                for record in begun
+            ]
+        )
+    except celery.NotPublished as error:
+        logger.warning("Flower does not hear how %d tasks ended: %s", len(begun), error)
+
+
+def _repair_some(batch: UUID, after: int) -> tuple[int | None, list[Record]]:
+    """One chunk; returns where the next one begins, None at the end, and what it wrote."""
     from django_celery_results.models import TaskResult  # noqa: PLC0415 - only with a broker
 
     with transaction.atomic():
@@ -115,33 +140,37 @@ def _repair_some(batch: UUID, after: int) -> int | None:
         sql.lock_batches("b.id = %s", [sql.one_id(batch)])
         row = Batch.objects.filter(pk=batch, state=BatchState.DONE)
         if not row.exists():
-            return None
+            return None, []
         ended = Task.objects.filter(batch=batch, state__in=FINISHED, position__gt=after)
         tasks = list(
             ended.order_by("position").values_list("pk", "state", "attempt", "position")[:CHUNK]
         )
         if not tasks:
             row.update(mirrored_at=Now())
-            return None
+            return None, []
         found = TaskResult.objects.filter(task_id__in=[str(task) for task, *_ in tasks])
-        known = dict(found.values_list("task_id", "status"))
-        wrong = [
-            task
+        known = {
+            task_id: (status, worker or "")
+            for task_id, status, worker in found.values_list("task_id", "status", "worker")
+        }
+        wrong = {
+            task: known.get(str(task), ("", ""))[1]
             for task, state, attempt, _ in tasks
-            if known.get(str(task)) != celery_status(state, attempt)
-        ]
-        write(
+            if known.get(str(task), ("", ""))[0] != celery_status(state, attempt)
+        }
+        records = [
             Record(
                 task_id=task.pk,
                 kind=task.kind,
                 status=celery_status(task.state, task.attempt),
-                worker=task.worker,
+                worker=wrong[task.pk],
                 started_at=task.started_at,
                 result=task.result,
                 failure=task.failure,
                 error=task.error,
             )
             for task in Task.objects.filter(pk__in=wrong).defer("payload")
-        )
+        ]
+        write(records)
         last: int = tasks[-1][-1]
-    return last
+    return last, records

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -83,6 +85,38 @@ def _send(app: Any, producer: Any, message: Message, name: str) -> None:
         producer=producer,
         retry=False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """That a task ended, in the name of the worker that began it and cannot tell any more."""
+
+    task_id: UUID
+    worker: str
+    status: str
+    why: str
+
+
+def report(ended: Sequence[Report]) -> None:
+    """Let Flower hear of them: it goes by events, and would show them as started for ever.
+
+    Raises:
+        NotPublished: the broker is away, or does not answer.
+    """
+    app = import_string(settings.CELERY_APPLICATION)
+    try:
+        with producers[_connection()].acquire(block=True, timeout=brokers.ANSWER_SECONDS) as out:
+            for one in ended:
+                events = app.events.Dispatcher(
+                    out.connection, one.worker, enabled=False, buffer_while_offline=False
+                )
+                fields: dict[str, Any] = {"uuid": str(one.task_id)}
+                if one.status == "FAILURE":
+                    events.publish("task-failed", fields | {"exception": one.why}, out)
+                else:
+                    events.publish("task-revoked", fields, out)
+    except Exception as error:
+        raise NotPublished(_words(error), ()) from error
 
 
 def _words(error: BaseException) -> str:

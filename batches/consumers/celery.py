@@ -67,7 +67,7 @@ class KindTask(Task):  # type: ignore[misc]
             raise
         if ended is None:
             raise Ignore
-        match ended.settled.state:
+        match ended.state:
             case TaskState.SUCCEEDED:
                 return "succeeded"
             case TaskState.CANCELLED:
@@ -75,7 +75,7 @@ class KindTask(Task):  # type: ignore[misc]
             case TaskState.QUEUED:
                 # Nothing is published: when its turn comes again is in the row.
                 raise Retry(ended.error or "handed back", TaskFailed("again", ended.error))
-        raise TaskFailed(str(ended.settled.failure), ended.error)
+        raise TaskFailed(ended.failure, ended.error)
 
 
 for kind in registry.kinds().values():

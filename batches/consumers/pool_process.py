@@ -25,7 +25,7 @@ from batches.backends.database import wake
 from batches.celery_words import STARTED, celery_status
 from batches.consumers.poller import BUSY_TICK, PATIENCE
 from batches.consumers.scratch import scratch_folder
-from batches.models import Workspace
+from batches.models import Task, Workspace
 from batches.places import openable
 from batches.queue.claim import Claimed, Lease, NotHere, claim_by_id
 from batches.queue.dispatch import not_here, not_told
@@ -33,7 +33,7 @@ from batches.queue.lease import holds
 from batches.queue.settle import Settled
 from batches.queue.verdicts import Verdict
 from batches.queue.walk import Claimant
-from batches.states import AttemptOutcome, BackendName
+from batches.states import AttemptOutcome, BackendName, TaskState
 from batches.supervision.supervisor import Profile, Supervisor
 from batches.supervision.watch import Watch
 
@@ -50,9 +50,10 @@ PLACES_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the attempt that a message set off ended."""
+    """What a message led to: what the row says now, of the attempt or instead of one."""
 
-    settled: Settled
+    state: str
+    failure: str
     error: str
 
 
@@ -78,7 +79,8 @@ class PoolProcess:
     def run(self, task: UUID, hostname: str) -> Ended | None:
         """Claim the task that a message named, run it and settle it.
 
-        None: it may not run now, or its answer came too late to count.
+        None: it may not run now, or its answer came too late to count. What was cancelled or failed
+        while its message was in the broker has ended so.
         """
         if time.monotonic() - self._ran_at > REST_SECONDS:
             close_old_connections()  # one that broke meanwhile is replaced
@@ -92,7 +94,7 @@ class PoolProcess:
             return None
         if claimed is None:
             _insisted(partial(not_told, [task]))
-            return None
+            return _insisted(partial(_never_begun, task))
         self._claimed = claimed
         self.supervisor.workspaces = self._places
         self._said_started = False
@@ -192,7 +194,7 @@ class PoolProcess:
             records.append(
                 self._record(claimed, status, began, verdict.result, settled.failure, verdict.error)
             )
-            self._ended[verdict.lease] = Ended(settled, verdict.error)
+            self._ended[verdict.lease] = Ended(settled.state, settled.failure, verdict.error)
         mirror.write(records)
 
     def _record(
@@ -214,6 +216,16 @@ class PoolProcess:
             failure=failure,
             error=error,
         )
+
+
+def _never_begun(task: UUID) -> Ended | None:
+    """How a row ended before anything of it ran: by now Flower takes it for started."""
+    row = (
+        Task.objects.filter(pk=task, attempt=0, state__in=(TaskState.FAILED, TaskState.CANCELLED))
+        .values_list("state", "failure", "error")
+        .first()
+    )
+    return Ended(*row) if row else None
 
 
 def _insisted(step: Callable[[], T]) -> T:

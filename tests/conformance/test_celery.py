@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from django.utils import timezone
 from django_celery_results.models import TaskResult
 
 from batches import operations
+from batches.backends.celery import publish
+from batches.messages import Message
 from batches.mirror import TaskFailed
-from batches.models import Task
+from batches.models import Batch, Task, Worker
 from batches.states import TaskState
+from tests.flower import Flower
 from tests.processes.fleet import Fleet, done, outcomes, pids, submit, task_of, until
 
 pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
@@ -50,9 +54,18 @@ def cut_connections() -> None:
         )
 
 
-def test_record_row_and_api_agree_whatever_became_of_a_task(
-    standing: Fleet, tmp_path: Path, client: Client
-) -> None:
+@pytest.fixture
+def flower(standing: Fleet, tmp_path: Path) -> Iterator[Flower]:
+    """It builds its state from events: it is there before the tasks."""
+    watching = Flower(tmp_path, standing.broker_url)
+    try:
+        watching.wait_until_it_hears_a_worker()
+        yield watching
+    finally:
+        watching.kill()
+
+
+def ended_in_a_slot(tmp_path: Path) -> dict[str, Batch]:
     never = {"gate": str(tmp_path / "never")}
     ended = {
         "success": submit("misbehave", {"how": "flaky", "until": 1}),
@@ -68,12 +81,80 @@ def test_record_row_and_api_agree_whatever_became_of_a_task(
     pids(tmp_path / "pids")
     operations.cancel_task(task_of(running))
     ended["cancel"] = done(running)
-    waiting = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
-    operations.cancel_task(task_of(waiting))
-    ended["cancel while it waits"] = done(waiting)
     lost = submit("linger", never | {"pids": str(tmp_path / "lost")}, max_attempts=1)
     os.kill(pids(tmp_path / "lost")[0], signal.SIGKILL)
-    ended["lost"] = done(lost)
+    ended["lost slot"] = done(lost)
+    return ended
+
+
+def revoked_in_flower(flower: Flower, tmp_path: Path) -> Batch:
+    batch = submit("linger", {"gate": str(tmp_path / "never"), "pids": str(tmp_path / "revoked")})
+    pids(tmp_path / "revoked")
+    flower.revoke(task_of(batch).pk, terminate=True)
+    return done(batch)
+
+
+def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
+    """And one that is cancelled while its message waits in the broker: all slots are taken."""
+    gate, never = {"gate": str(tmp_path / "busy")}, {"gate": str(tmp_path / "never")}
+    busy = submit("linger", gate, gate)
+    until(
+        lambda: Task.objects.filter(batch=busy, state=TaskState.RUNNING).count() == 2,
+        what="both slots are taken",
+    )
+    doomed = standing.start(slots=2, LEASE_SECONDS=2)
+    once = submit("linger", never | {"pids": str(tmp_path / "once")}, max_attempts=1)
+    again = submit("linger", never | {"pids": str(tmp_path / "again"), "until": 2})
+    pids(tmp_path / "once")
+    pids(tmp_path / "again")
+    waiting = submit("noop", {})
+    until(lambda: task_of(waiting).dispatched_at, what="a message of it is out")
+    operations.cancel_task(task_of(waiting))
+    name = doomed.name
+    doomed.kill()
+    (tmp_path / "busy").touch()
+    ended = {
+        "cancel in the broker": done(waiting),
+        "lost worker": done(once),
+        "lost worker, done by another": done(again),
+    }
+    assert outcomes(task_of(again)) == ["lost", "succeeded"]
+    done(busy)
+    Worker.objects.filter(name=name).delete()
+    return ended
+
+
+def doubled(flower: Flower, tmp_path: Path) -> Batch:
+    """Its message comes again while it runs, and once more when it is finished."""
+    batch = submit("linger", {"gate": str(tmp_path / "gate"), "pids": str(tmp_path / "doubled")})
+    pids(tmp_path / "doubled")
+    task = task_of(batch)
+    message = Message(task.pk, task.kind, batch.queue_id, task.priority, task.pk)
+
+    def received() -> object:
+        return (flower.task(task.pk) or {}).get("received")
+
+    for finish in (False, True):
+        if finish:
+            (tmp_path / "gate").touch()
+            done(batch)
+        before = until(received, what="Flower heard of it")
+        publish([message])
+        until(lambda before=before: received() != before, what="its message came again")
+    assert outcomes(task_of(batch)) == ["succeeded"]
+    return batch
+
+
+def test_record_row_api_and_flower_agree_whatever_became_of_a_task(
+    standing: Fleet, flower: Flower, tmp_path: Path, client: Client
+) -> None:
+    ended = ended_in_a_slot(tmp_path)
+    ended["revoked in Flower"] = revoked_in_flower(flower, tmp_path)
+    ended["doubled message"] = doubled(flower, tmp_path)
+    ended |= lost_with_their_worker(standing, tmp_path)
+    unsent = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
+    operations.cancel_task(task_of(unsent))
+    ended["cancel while it waits"] = done(unsent)
 
     client.force_login(User.objects.create_superuser("boss"))
     for what, batch in ended.items():
@@ -81,6 +162,9 @@ def test_record_row_and_api_agree_whatever_became_of_a_task(
         kept = record(task)
         told = client.get(f"/batch/celery/task/{task.pk}").json()
         assert kept.status == told["status"] == WORDS[task.state], what
+        # No message of it was ever sent, and Flower knows nothing but messages.
+        shown = None if batch == unsent else told["status"]
+        until(lambda: flower.state(task.pk) == shown, what=f"Flower shows {shown}: {what}")  # noqa: B023
         assert kept.task_name == told["meta"]["name"] == f"process_{task.kind}", what
         assert kept.task_args == f"\"('{task.pk}',)\"", what
         result = AsyncResult(str(task.pk), app=application())
