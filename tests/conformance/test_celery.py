@@ -95,7 +95,8 @@ def revoked_in_flower(flower: Flower, tmp_path: Path) -> Batch:
 
 
 def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
-    """And one that is cancelled while its message waits in the broker: all slots are taken."""
+    """They end once their leases ran out. And one that is cancelled while its message waits in the
+    broker: all slots are taken."""
     gate, never = {"gate": str(tmp_path / "busy")}, {"gate": str(tmp_path / "never")}
     busy = submit("linger", gate, gate)
     until(
@@ -110,18 +111,15 @@ def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
     waiting = submit("noop", {})
     until(lambda: task_of(waiting).dispatched_at, what="a message of it is out")
     operations.cancel_task(task_of(waiting))
-    name = doomed.name
     doomed.kill()
+    Worker.objects.filter(pid=doomed.pid).delete()
     (tmp_path / "busy").touch()
-    ended = {
-        "cancel in the broker": done(waiting),
-        "lost worker": done(once),
-        "lost worker, done by another": done(again),
-    }
-    assert outcomes(task_of(again)) == ["lost", "succeeded"]
     done(busy)
-    Worker.objects.filter(name=name).delete()
-    return ended
+    return {
+        "cancel in the broker": waiting,
+        "lost worker": once,
+        "lost worker, done by another": again,
+    }
 
 
 def doubled(flower: Flower, tmp_path: Path) -> Batch:
@@ -148,17 +146,17 @@ def doubled(flower: Flower, tmp_path: Path) -> Batch:
 def test_record_row_api_and_flower_agree_whatever_became_of_a_task(
     standing: Fleet, flower: Flower, tmp_path: Path, client: Client
 ) -> None:
-    ended = ended_in_a_slot(tmp_path)
+    ended = lost_with_their_worker(standing, tmp_path)
+    ended |= ended_in_a_slot(tmp_path)
     ended["revoked in Flower"] = revoked_in_flower(flower, tmp_path)
     ended["doubled message"] = doubled(flower, tmp_path)
-    ended |= lost_with_their_worker(standing, tmp_path)
     unsent = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
     operations.cancel_task(task_of(unsent))
     ended["cancel while it waits"] = done(unsent)
 
     client.force_login(User.objects.create_superuser("boss"))
     for what, batch in ended.items():
-        task = task_of(batch)
+        task = task_of(done(batch))
         kept = record(task)
         told = client.get(f"/batch/celery/task/{task.pk}").json()
         assert kept.status == told["status"] == WORDS[task.state], what
@@ -174,6 +172,8 @@ def test_record_row_api_and_flower_agree_whatever_became_of_a_task(
         else:
             assert isinstance(result.result, TaskFailed), what
             assert (kept.traceback or "") == task.error == told["error"], what
+    assert outcomes(task_of(ended["lost worker"])) == ["lost"]
+    assert outcomes(task_of(ended["lost worker, done by another"])) == ["lost", "succeeded"]
 
 
 def test_a_revoked_task_is_cancelled_and_may_be_retried(standing: Fleet, tmp_path: Path) -> None:
