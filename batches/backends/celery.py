@@ -111,10 +111,13 @@ def report(ended: Sequence[Report]) -> None:
                     out.connection, one.worker, enabled=False, buffer_while_offline=False
                 )
                 fields: dict[str, Any] = {"uuid": str(one.task_id)}
-                if one.status == "FAILURE":
-                    events.publish("task-failed", fields | {"exception": one.why}, out)
-                else:
-                    events.publish("task-revoked", fields, out)
+                match one.status:
+                    case "SUCCESS":
+                        events.publish("task-succeeded", fields | {"result": "succeeded"}, out)
+                    case "FAILURE":
+                        events.publish("task-failed", fields | {"exception": one.why}, out)
+                    case _:
+                        events.publish("task-revoked", fields, out)
     except Exception as error:
         raise NotPublished(_words(error), ()) from error
 

@@ -55,6 +55,7 @@ class Ended:
     state: str
     failure: str
     error: str
+    has_dependents: bool = False
 
 
 class PoolProcess:
@@ -125,7 +126,7 @@ class PoolProcess:
         self._ran_at = time.monotonic()
         ended = self._ended.pop(self._claimed.lease, None) if self._claimed else None
         # What follows may be told of at once; the dispatcher sees by itself that there is room.
-        follows = ended is not None and ended.settled.has_dependents
+        follows = ended is not None and ended.has_dependents
         if follows or self._ran_at - self._woken > WAKE_EVERY:
             self._woken = self._ran_at
             _insisted(wake)
@@ -194,7 +195,9 @@ class PoolProcess:
             records.append(
                 self._record(claimed, status, began, verdict.result, settled.failure, verdict.error)
             )
-            self._ended[verdict.lease] = Ended(settled.state, settled.failure, verdict.error)
+            self._ended[verdict.lease] = Ended(
+                settled.state, settled.failure, verdict.error, settled.has_dependents
+            )
         mirror.write(records)
 
     def _record(
