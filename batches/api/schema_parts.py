@@ -18,6 +18,7 @@ from batches.api.batches import Submissions
 from batches.api.described import EXAMPLE_OPTIONS, ResultLine, example_answer
 from batches.api.fields import Text
 from batches.api.fleet import WorkspaceAnswer
+from batches.api.on_celery import CeleryTaskAnswer
 from batches.api.servers import NewServer, ServerAnswer
 from batches.api.submissions import Operation
 from batches.states import BatchStatus, TaskState
@@ -129,6 +130,7 @@ SPECIAL: dict[tuple[type, str], Schema] = {
     },
     (Operation, "arguments"): {"type": "object"},
     (TaskAnswer, "result"): {},
+    (CeleryTaskAnswer, "result"): {},
     (ResultLine, "result"): {},
     (WorkspaceAnswer, "groups"): _TEXTS,
     (ServerAnswer, "groups"): _TEXTS,

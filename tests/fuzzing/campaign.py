@@ -10,7 +10,7 @@ from typing import Any
 
 import schemathesis
 from schemathesis.config import SchemathesisConfig
-from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
+from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.transport import Response
 from schemathesis.engine import events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
@@ -130,9 +130,6 @@ def map_case(context: HookContext, case: Case) -> Case:
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
     """Whether it is one: all checks are made, and these demands are wrong."""
     match failure:
-        case ServerError() | RejectedPositiveData() if response.status_code == 503:
-            # The console that is asked has no broker, and says so as the document does.
-            return not response.json()["detail"].startswith("No broker is configured")
         case AcceptedNegativeData() | RejectedPositiveData() if response.status_code == 414:
             return False  # too long an address is refused whatever else it says
         case UseAfterFree():

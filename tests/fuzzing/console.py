@@ -8,10 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.brokers import Redis
 from tests.processes.installation import PATIENCE, Installation, ended_afterwards, until
 
 WAITING, EACH = 5, 10
 """Batches for a day that does not come, and the tasks of each: for all that ends or changes one."""
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[str]:
+    """The address of a Redis of its own."""
+    server = Redis(folder)
+    try:
+        yield server.url
+    finally:
+        server.kill()
 
 
 @contextmanager
@@ -20,8 +31,11 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[str, str]]:
 
     It has done what it had to do; some batches wait for the year 2100.
     """
-    with ended_afterwards(Installation(folder, "")) as console:
+    (folder / "redis").mkdir()
+    with broker(folder / "redis") as url, ended_afterwards(Installation(folder, "")) as console:
         console.environment |= {
+            # Without one the calls under /batch/celery answer 503.
+            "CELERY_BROKER_URL": url,
             # As it is shipped: kinds of the tests write to any file that they are told.
             "DJANGO_SETTINGS_MODULE": "config.settings",
             # What is made up for a command must not run as whoever tests.

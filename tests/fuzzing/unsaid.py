@@ -22,7 +22,7 @@ UNSAID = {
     r"command": r"Give either a command \(stdio\) or a url \(HTTP\)\.",
     r"operations\[\d+\]\.\w+": r"is not for the type |must be the (name|text) ",
     # What this machine has, and lets tasks do.
-    r"backend": r"Celery needs a broker: ",
+    r"backend": r"This address is Celery's: ",
     r"path": r"Must be absolute\.|Cannot be opened: ",
     r"environment\.virtualenv": r"There is no bin/python in ",
     r"folders": r".* holds the console's own data|Cannot be followed: ",
