@@ -94,6 +94,7 @@ def test_a_thousand_operations_on_two_servers_one_of_them_killed_meanwhile(
         assert words in error
 
 
+@pytest.mark.either
 def test_what_changes_about_a_server_reaches_the_slots(
     workspace: str, folder: Path, files: str
 ) -> None:
@@ -126,6 +127,7 @@ def test_no_server_outlives_the_slot_that_started_it(
     until(lambda: len(worker.slots()) == 2, what="the slots are there again")
 
 
+@pytest.mark.either
 def test_the_short_forms_need_no_server(workspace: str, folder: Path) -> None:
     write = {"type": "write", "path": "b.txt", "content": "new"}
     batch = done(submit("mcp", write, {"type": "list"}, workspace=workspace, parallel=1))
