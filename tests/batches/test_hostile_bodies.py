@@ -21,7 +21,7 @@ from batches.registry import Kind
 from config.settings import TASK_KINDS
 from tests.batches import hostile
 
-# On both databases: what only one of them cannot store must not get as far as that.
+# Values on both databases: what only one of them cannot store must not get as far as that.
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(120)]
 
 PLAIN, LINES = "application/json", "application/x-ndjson"
@@ -80,13 +80,15 @@ def test_a_wrong_value_is_named_by_its_place(kind: Kind, send: Send) -> None:
     for place, body in hostile.bodies(kind):
         named, message = only_error(send(kind, json.dumps(body).encode(), PLAIN))
         assert named == place, (body, message)
-        if isinstance(body.get(kind.items), list):
+        # Their lines are read the same way, whatever would store them.
+        if connection.vendor == "sqlite" and isinstance(body.get(kind.items), list):
             named, message = only_error(send(kind, hostile.as_lines(body, kind.items), LINES))
             assert named == place, (body, message)
             line = line_of(place, kind.items)
             assert re.findall(r"\ALine (\d+): ", message) == ([str(line)] if line else []), body
 
 
+@pytest.mark.either
 @each_kind
 def test_what_is_no_json_is_named_by_line_and_column(kind: Kind, send: Send) -> None:
     first = json.dumps(hostile.KINDS[kind.name].items[0][0]).encode()
@@ -107,6 +109,7 @@ def test_what_is_no_json_is_named_by_line_and_column(kind: Kind, send: Send) -> 
         assert message.endswith(f": column {column}."), (text[:300], message)
 
 
+@pytest.mark.either
 @each_kind
 def test_json_that_is_no_object_is_named(kind: Kind, send: Send) -> None:
     for text, what in hostile.NO_OBJECTS.items():
@@ -118,6 +121,7 @@ def test_json_that_is_no_object_is_named(kind: Kind, send: Send) -> None:
         assert only_error(send(kind, b'{"workspace": "red"}\n' + data, LINES)) == second
 
 
+@pytest.mark.either
 @each_kind
 def test_nothing_at_all_is_a_body_without_items(kind: Kind, send: Send) -> None:
     for data in (b"", b"{}"):
@@ -128,6 +132,7 @@ def test_nothing_at_all_is_a_body_without_items(kind: Kind, send: Send) -> None:
         assert (place, message[:26]) == ("body", "Line 1: The line is blank,")
 
 
+@pytest.mark.either
 @each_kind
 def test_another_content_type_is_told_the_right_ones(kind: Kind, send: Send) -> None:
     good = hostile.KINDS[kind.name].items[0][0]
