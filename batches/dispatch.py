@@ -112,7 +112,7 @@ def reachable() -> bool:
     return True
 
 
-NUDGE_SECONDS = 1.5
+NUDGE_SECONDS = 1.0
 """How long somebody who submitted waits for the broker."""
 _nudging = threading.Lock()
 

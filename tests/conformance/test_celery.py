@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +27,17 @@ from batches.mirror import TaskFailed
 from batches.models import Batch, Task, Worker
 from batches.states import TaskState
 from tests.flower import Flower
-from tests.processes.fleet import Fleet, done, outcomes, pids, submit, task_of, until
+from tests.processes.fleet import (
+    ROOT,
+    Fleet,
+    database_url,
+    done,
+    outcomes,
+    pids,
+    submit,
+    task_of,
+    until,
+)
 
 pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
 
@@ -111,6 +124,11 @@ def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
     waiting = submit("noop", {})
     until(lambda: task_of(waiting).dispatched_at, what="a message of it is out")
     operations.cancel_task(task_of(waiting))
+    # Of a worker that dies within the first moments of a task nothing is known to Celery's record.
+    begun = TaskResult.objects.filter(
+        task_id__in=[str(task_of(once).pk), str(task_of(again).pk)], status="STARTED"
+    )
+    until(lambda: begun.count() == 2, what="both are recorded as started")
     doomed.kill()
     Worker.objects.filter(pid=doomed.pid).delete()
     (tmp_path / "busy").touch()
@@ -235,3 +253,32 @@ def test_celerys_clients_can_ask_by_tasks(standing: Fleet) -> None:
         "batches": 0
     }
     assert TaskResult.objects.get(task_id=str(task_of(batch).pk)).status == "SUCCESS"
+
+
+def test_the_commands_of_the_guide_answer(standing: Fleet) -> None:
+    guide = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+    asked = re.findall(
+        r"^\.venv/bin/(celery -A config inspect \w+|python manage\.py doctor)", guide, re.MULTILINE
+    )
+    assert len(asked) == 4
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": database_url(),
+        "DATA_DIR": str(standing.data_dir),
+        "CELERY_BROKER_URL": standing.broker_url,
+    }
+    said = {}
+    for line in asked:
+        words = line.removeprefix("python ").split()
+        module = [] if words[0] == "manage.py" else ["-m"]
+        told = subprocess.run(
+            [sys.executable, *module, *words],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        said[words[-1]] = told.stdout
+        assert told.returncode == 0 or words[-1] == "doctor", told.stderr
+    assert "process_noop" in said["registered"]
+    assert '"total"' in said["stats"]
+    assert "- empty -" in said["active"]
+    assert re.search(r"ok +broker: It answers", said["doctor"])

@@ -262,7 +262,7 @@ def test_a_scheduled_batch_starts_at_its_time() -> None:
     at = timezone.now() + timedelta(seconds=1)
     batch = done(submit("noop", {}, {}, run_at=at))
     assert batch.started_at >= at
-    assert batch.started_at - at < timedelta(seconds=2)
+    assert batch.started_at - at < timedelta(seconds=10)
 
 
 def test_the_deadline_fails_what_still_waits(busy: Any) -> None:
