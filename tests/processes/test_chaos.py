@@ -14,13 +14,13 @@ from batches.states import AttemptOutcome, TaskState
 from tests.processes.fleet import Fleet, WorkerProcess, done, submit, until
 
 KILLS = 10
-SHORT, LONG = 1_880, 120
+SHORT, LONG = 1_800, 200
 LONG_SECONDS = 2.02
 SLOTS, SLOTS_AT_THE_END = 5, 24
 
 
 def submit_mixed(effects: Path, chance: random.Random) -> list[Batch]:
-    """All tasks in two batches, few of them long, in any order."""
+    """All tasks in two batches, a tenth of them long, in any order."""
     payloads = [{"file": str(effects)} for _ in range(SHORT)]
     payloads += [{"file": str(effects), "seconds": LONG_SECONDS} for _ in range(LONG)]
     chance.shuffle(payloads)
