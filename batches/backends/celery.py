@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ class NotPublished(Exception):
         self.left = left
 
 
+AT_ONCE = 0.5
+"""Seconds within which a connection that the broker has closed fails."""
 _ours = threading.local()
 
 
@@ -62,6 +65,19 @@ def publish(messages: Sequence[Message]) -> None:
     Raises:
         NotPublished: the broker is away, or does not answer; some messages may have been sent.
     """
+    began = time.monotonic()
+    try:
+        _publish(messages)
+    except NotPublished as failed:
+        if time.monotonic() - began > AT_ONCE:
+            raise
+        # RabbitMQ closes a connection that was silent for minutes: a new one may do. What took its
+        # time was no such thing, but a broker that does not answer.
+        _publish(failed.left)
+
+
+def _publish(messages: Sequence[Message]) -> None:
+    """On one connection, a kept one if there is any."""
     app = import_string(settings.CELERY_APPLICATION)
     kinds = registry.kinds()
     sent = 0

@@ -53,6 +53,12 @@ def test_a_submission_does_not_wait_for_its_broker(
         assert batch.summary["succeeded"] == 20
 
 
+def test_a_connection_that_broke_meanwhile_costs_nothing(fleet: Fleet, broker: Broker) -> None:
+    assert not submit("noop", {}).unsent
+    broker.restart()
+    assert not submit("noop", {}, priority=9).unsent
+
+
 def test_messages_that_a_broker_lost_are_sent_again(
     fleet: Fleet, broker: Broker, tmp_path: Path
 ) -> None:
