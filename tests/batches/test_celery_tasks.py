@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from celery import Celery
 from django.core.checks import run_checks
-from django.core.management import call_command
+from django.db.models.functions import Now
 from django_celery_beat.models import PeriodicTask
+from django_celery_results.backends import DatabaseBackend
+from django_celery_results.models import TaskResult
 
+from batches import operations
 from batches.checks import WORKER
 from batches.consumers import celery_tasks
-from batches.models import Task
+from batches.models import Batch, Task
 from batches.registry import kind
 
 pytestmark = pytest.mark.django_db
@@ -66,17 +71,24 @@ def test_beat_cleans_up_once_an_hour():
     assert (task.crontab.minute, task.crontab.hour) == ("17", "*")
 
 
-def test_the_cleanup_deletes_old_batches_and_results(group, make_batch, operator):
-    class Results:
-        cleaned = 0
+@pytest.fixture
+def results():
+    """The result backend, as Celery makes it of the settings."""
+    return DatabaseBackend(Celery(set_as_current=False), expires=timedelta(days=7))
 
-        def cleanup(self):
-            self.cleaned += 1
 
-    results = Results()
-    call_command("cleanup", "--days", "0", verbosity=0)
-    assert celery_tasks.cleanup_old_results(results) == {"batches": 0}
-    assert results.cleaned == 1
+def test_the_cleanup_deletes_old_batches_and_results(group, results, make_batch, operator):
+    old, recent = (make_batch(operator, 1) for _ in range(2))
+    for batch, days in ((old, 31), (recent, 29)):
+        operations.cancel_batch(batch)
+        Batch.objects.filter(pk=batch.pk).update(finished_at=Now() - timedelta(days=days))
+    for task_id, days in (("old", 8), ("recent", 6)):
+        TaskResult.objects.create(task_id=task_id)
+        TaskResult.objects.filter(task_id=task_id).update(date_done=Now() - timedelta(days=days))
+
+    assert celery_tasks.cleanup_old_results(results) == {"batches": 1}
+    assert set(Batch.objects.values_list("pk", flat=True)) == {group.pk, recent.pk}
+    assert [row.task_id for row in TaskResult.objects.all()] == ["recent"]
 
 
 def said(settings, **values) -> set[str]:
