@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -121,14 +122,15 @@ def nudge() -> bool:
     """Dispatch now rather than when a worker looks; False where the broker is slow or away.
 
     In a thread, since a broker that hangs does so for longer than anybody should wait. There is
-    one at a time: more would only hang as well.
+    one at a time, and others wait for it as long: more would only hang as well.
     """
-    if not _nudging.acquire(blocking=False):
+    deadline = time.monotonic() + NUDGE_SECONDS
+    if not _nudging.acquire(timeout=NUDGE_SECONDS):
         return False
     done: Future[bool] = Future()
     threading.Thread(target=_nudge, args=(done,), name="nudge", daemon=True).start()
     try:
-        return done.result(timeout=NUDGE_SECONDS)
+        return done.result(timeout=max(0.0, deadline - time.monotonic()))
     except TimeoutError:
         return False
 
