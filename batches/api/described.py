@@ -244,28 +244,3 @@ FIELDS: dict[str, str] = {
     "command": "A command that the console allows, run in the workspace.",
 }
 """Field of a submission or of one of its items → what it means."""
-
-EXAMPLE_ID = "01a20487-e629-74b9-b4c6-8390929bf599"
-EXAMPLE_OPTIONS: dict[str, Any] = {
-    "name": "Nightly", "workspace": "shop", "priority": 7, "parallel": 2, "max_attempts": 2,
-    "timeout": 600, "labels": ["nightly"], "on_failure": "stop",
-}  # fmt: skip
-
-
-def example_answer(kind: str) -> dict[str, Any]:
-    """What is answered to a submission of ``EXAMPLE_OPTIONS`` with one item."""
-    address = f"http://localhost:8000/batch/{EXAMPLE_ID}"
-    shown = ("name", "workspace", "priority", "parallel", "labels")
-    return {
-        "id": EXAMPLE_ID, "kind": kind, "owner": "admin", "backend": "database",
-        "status": "queued", "dispatch": None, "paused": False, "after": [], "run_at": None,
-        "deadline": None, "total": 1,
-        "progress": {
-            "counts": {state.value: int(state == TaskState.QUEUED) for state in TaskState},
-            "percentage": 0.0, "rate": None, "seconds_left": None,
-        },
-        "created_at": "2026-01-31T22:00:00Z", "started_at": None, "finished_at": None,
-        "links": {
-            "self": address, "tasks": f"{address}/tasks", "results": f"{address}/results",
-        },
-    } | {name: EXAMPLE_OPTIONS[name] for name in shown}  # fmt: skip

@@ -10,10 +10,11 @@ import django_filters as df
 from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import OpenApiExample
 from rest_framework import serializers
 
-from batches.api import schema_parts
+from batches import registry
+from batches.api import examples, schema_parts
+from batches.api.batches import Submissions
 from batches.api.described import CALLS, FIELDS, Call
 from batches.api.endpoint import Endpoint
 from batches.api.fields import Listing, Text
@@ -52,11 +53,15 @@ class ConsoleSchema(AutoSchema):
         return getattr(self.view, "action", None) or self.method.lower()
 
     @property
+    def _name(self) -> str:
+        """As in ``described`` and ``examples``."""
+        return f"{type(self.view).__name__}.{self._action}"
+
+    @property
     def call(self) -> Call:
-        name = type(self.view).__name__
-        if described := CALLS.get(f"{name}.{self._action}"):
+        if described := CALLS.get(self._name):
             return described
-        words = getattr(self.view, self._action).__doc__ or type(self.view).__doc__ or name
+        words = getattr(self.view, self._action).__doc__ or type(self.view).__doc__ or self._name
         is_json = "application/json" in self.map_renderers("media_type")
         return Call(words.strip().splitlines()[0], {"type": "object" if is_json else "string"})
 
@@ -139,13 +144,21 @@ class ConsoleSchema(AutoSchema):
 
     # -- bodies and answers -----------------------------------------------------------------------
 
-    def get_examples(self) -> list[OpenApiExample]:
-        return schema_parts.examples(self.view) if self._action == "post" else []
-
     def _get_request_body(self, direction: Any = "request") -> Schema | None:
         body: Schema | None = super()._get_request_body(direction)
-        if body and JsonLines.media_type in body["content"]:
-            body["content"][JsonLines.media_type] = {"schema": schema_parts.LINES}
+        if body is None:
+            return None
+        if not isinstance(self.view, Submissions):
+            body["content"]["application/json"]["example"] = examples.BODIES.get(self._name, {})
+            return body
+        bodies = examples.submissions(self.view.get_serializer_class()())
+        body["content"]["application/json"]["examples"] = {
+            name: {"value": value} for name, value in bodies.items()
+        }
+        body["content"][JsonLines.media_type] = {
+            "schema": schema_parts.LINES,
+            "example": examples.lines(bodies["More"], registry.kind(self.view.kind_name).items),
+        }
         return body
 
     def get_response_serializers(self) -> Any:
@@ -172,6 +185,8 @@ class ConsoleSchema(AutoSchema):
             streamed[JsonLines.media_type]["schema"] |= {"description": "One of these a line."}
         if Csv.media_type in streamed:
             streamed[Csv.media_type]["schema"] = {"type": "string"}
+        for media_type, content in streamed.items():
+            content["example"] = examples.answer(self.view, self._name, media_type)
         problem = ResolvedComponent(
             "Problem", ResolvedComponent.SCHEMA, schema_parts.PROBLEM, object="Problem"
         )

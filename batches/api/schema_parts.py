@@ -1,9 +1,8 @@
-"""What the OpenAPI document cannot read from a class: our fields, logins, problems, examples."""
+"""What the OpenAPI document cannot read from a class: our fields, logins, problems."""
 
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import Any
 
 from django.core.validators import RegexValidator
@@ -11,11 +10,10 @@ from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
     OpenApiSerializerFieldExtension,
 )
-from drf_spectacular.utils import OpenApiExample
 
+from batches.api import story
 from batches.api.answers import BatchAnswer, TaskAnswer
-from batches.api.batches import Submissions
-from batches.api.described import EXAMPLE_OPTIONS, ResultLine, example_answer
+from batches.api.described import ResultLine
 from batches.api.fields import Text
 from batches.api.fleet import WorkspaceAnswer
 from batches.api.on_celery import CeleryTaskAnswer
@@ -46,6 +44,7 @@ _TEXT = {"type": "string"}
 PROBLEM: Schema = {
     "type": "object",
     "description": "RFC 9457.",
+    "examples": [story.PROBLEM],
     "properties": {
         "type": _TEXT,
         "title": _TEXT,
@@ -190,21 +189,3 @@ class ItemsSchema(OpenApiSerializerFieldExtension):
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
         item = auto_schema.resolve_serializer(self.target.shape, direction).ref
         return {"type": "array", "minItems": 1, "items": item}
-
-
-def examples(view: Any) -> list[OpenApiExample]:
-    """Of a submission: the least that is asked for, and the same with most of what may be said."""
-    if not isinstance(view, Submissions):
-        return []
-    serializer: Any = view.get_serializer_class()()
-    least = serializer.get_initial()
-    return [
-        OpenApiExample("Least", least | {"workspace": "shop"}, request_only=True),
-        OpenApiExample("More", EXAMPLE_OPTIONS | least, request_only=True),
-        OpenApiExample(
-            "Queued",
-            example_answer(view.kind_name),
-            response_only=True,
-            status_codes=[str(int(HTTPStatus.ACCEPTED))],
-        ),
-    ]

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from batches import operations
+from batches.api import story
 from batches.models import Attempt, Batch
 from tests.processes.fleet import Fleet, done, submit
 from tests.real_project import RealProject, real_project
@@ -78,6 +79,7 @@ def test_every_module_has_the_counts_of_pytest_by_hand(
         counts = Counter(task.result["counts"])
         counts["error"] = counts.pop("errors")
         assert +counts == expected[path], (path, task.error)
+        assert task.result.keys() == story.RESULT.keys()
         red = expected[path]["failed"] + expected[path]["error"]
         assert task.failure == ("rejected" if red else ""), task.error
         assert task.artefacts.get().name == "junit.xml"
