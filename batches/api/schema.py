@@ -151,7 +151,8 @@ class ConsoleSchema(AutoSchema):
         if not isinstance(self.view, Submissions):
             body["content"]["application/json"]["example"] = examples.BODIES.get(self._name, {})
             return body
-        bodies = examples.submissions(self.view.get_serializer_class()())
+        serializer: Any = self.view.get_serializer_class()()
+        bodies = examples.submissions(serializer)
         body["content"]["application/json"]["examples"] = {
             name: {"value": value} for name, value in bodies.items()
         }

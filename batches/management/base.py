@@ -52,7 +52,7 @@ def explained(error: DatabaseError) -> str:
     """What a person can do about it."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "no such table" in reason or isinstance(error, ProgrammingError):
-        return f"The database has no tables yet ({reason}). Start with: manage.py up"
+        return f"The database has no tables yet ({reason}). Start with: {typed('up')}"
     if isinstance(error, OperationalError):
         return f"The database does not answer: {reason}"
     return f"The database refused: {reason}"

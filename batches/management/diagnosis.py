@@ -16,6 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
 from batches import dispatch
+from batches.management.base import typed
 from batches.mcp_servers import described
 from batches.models import McpServer, Queue, Resource, Task, Worker, Workspace
 from batches.places import can_open
@@ -97,7 +98,8 @@ def _disk() -> Iterator[Finding]:
     if free < LEAST_FREE:
         yield Finding(
             "data directory", Mark.WARNING, text,
-            "Free some space: runs are stopped below 0.5 GiB. manage.py cleanup removes old work.",
+            "Free some space: runs are stopped below 0.5 GiB. Old work is removed by "
+            f"{typed('cleanup')}.",
         )  # fmt: skip
     else:
         yield Finding("data directory", Mark.OK, text)
@@ -130,7 +132,7 @@ def _database() -> Iterator[Finding]:
     if missing:
         yield Finding(
             "database", Mark.FAILED, f"{connection.display_name} lacks {len(missing)} migrations.",
-            "manage.py up applies them at start; manage.py migrate does it alone.",
+            f"{typed('up')} applies them at start; {typed('migrate')} does it alone.",
         )  # fmt: skip
     else:
         yield Finding(
@@ -140,9 +142,7 @@ def _database() -> Iterator[Finding]:
 
 def _people() -> Iterator[Finding]:
     if not get_user_model().objects.filter(is_active=True, is_superuser=True).exists():
-        yield Finding(
-            "users", Mark.WARNING, "There is no administrator.", "manage.py createsuperuser"
-        )
+        yield Finding("users", Mark.WARNING, "There is no administrator.", typed("createsuperuser"))
 
 
 def _broker() -> Iterator[Finding]:
@@ -165,7 +165,7 @@ def _workers() -> Iterator[Finding]:
     if not workers:
         yield Finding(
             "workers", Mark.FAILED, "None is running: tasks wait.",
-            "Start one: manage.py up, or manage.py worker.",
+            f"Start one: {typed('up')}, or {typed('worker')}.",
         )  # fmt: skip
         return
     slots = sum(worker.slots for worker in workers)
@@ -208,14 +208,14 @@ def _workspaces() -> Iterator[Finding]:
     if lost:
         yield Finding(
             "workspaces", Mark.WARNING, f"Not to be opened on this machine: {_named(lost)}.",
-            "Is the folder there, readable, and the same one? manage.py workspace list",
+            f"Is the folder there, readable, and the same one? {typed('workspace list')}",
         )  # fmt: skip
     elif rows:
         yield Finding("workspaces", Mark.OK, f"All {len(rows)} can be opened here.")
     else:
         yield Finding(
             "workspaces", Mark.WARNING, "There are none: most tasks need one.",
-            "manage.py workspace add NAME PATH",
+            typed("workspace add NAME PATH"),
         )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def _servers() -> Iterator[Finding]:
     if left:
         yield Finding(
             "MCP servers", Mark.WARNING, f"No time was left to ask: {_named(sorted(left))}.",
-            "manage.py mcp check NAME",
+            typed("mcp check NAME"),
         )  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def _reach_server(server: McpServer) -> str:
         remedy = "Is it running, and are its address and headers right?"
     else:
         remedy = "Does its command start, with nothing but its folders and variables to see?"
-    return f"{remedy} Then: manage.py mcp check {server.name}"
+    return f"{remedy} Then: {typed(f'mcp check {server.name}')}"
 
 
 def _named(names: list[str]) -> str:

@@ -1,8 +1,9 @@
-"""Whoever calls a verb for a person says who that is: the history names them."""
+"""Each thing is done in one place: verbs say who asks, and hints name the data they are about."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from batches import operations
@@ -37,3 +38,20 @@ def test_every_door_says_who_asks():
     assert len(found) > 15
     for file, call in found:
         assert "by" in {keyword.arg for keyword in call.keywords}, f"{file}:{call.lineno}"
+
+
+def test_a_command_that_is_told_names_the_data_that_it_is_about():
+    """``typed`` writes it, with ``--data-dir`` where the data is not in its usual place."""
+    commands = ROOT / "batches" / "management" / "commands"
+    names = "|".join(file.stem for file in commands.glob("[a-z]*.py"))
+    named = re.compile(rf"manage\.py ({names}|migrate|createsuperuser)\b")
+    for file in (ROOT / "batches" / "management").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        said = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert id(node) in said or not named.search(node.value), f"{file}:{node.lineno}"

@@ -13,7 +13,7 @@ from agents.contract import BUILT_IN_SERVER
 from batches import operations
 from batches.management.arguments import assignment, whole_number
 from batches.management.asking import add_user, asker
-from batches.management.base import ConsoleCommand
+from batches.management.base import ConsoleCommand, typed
 from batches.management.commands.workspace import absolute, named_group
 from batches.models import McpServer
 from batches.supervision.checking import check
@@ -101,7 +101,7 @@ class Command(ConsoleCommand):
             self.stdout.write(json.dumps(described(server)))
         else:
             self.stdout.write(f"{server.name} is {reached_by(server)}")
-            self.stderr.write(f"Try it: manage.py mcp check {server.name}")
+            self.stderr.write(f"Try it: {typed(f'mcp check {server.name}')}")
         if not options["group"]:
             self.stderr.write(
                 "Only administrators may use it so far: --group NAME lets a group of users."
@@ -115,7 +115,7 @@ class Command(ConsoleCommand):
         if not servers:
             self.stderr.write(
                 "No servers yet, but for the built-in one, filesystem. "
-                'Add one: manage.py mcp add NAME --command "…"'
+                f"Add one: {typed('mcp add NAME --command …')}"
             )
         width = max((len(server.name) for server in servers), default=0)
         for server in servers:

@@ -13,7 +13,7 @@ from knox.settings import knox_settings
 from batches import operations
 from batches.management.arguments import whole_number
 from batches.management.asking import add_user, asker
-from batches.management.base import ConsoleCommand
+from batches.management.base import ConsoleCommand, typed
 
 
 class Command(ConsoleCommand):
@@ -35,7 +35,7 @@ class Command(ConsoleCommand):
         if user is None:
             raise CommandError(
                 f"There is no active user {options['username']!r}. The admin makes users, and so "
-                "does: manage.py createsuperuser"
+                f"does: {typed('createsuperuser')}"
             )
         made, token = operations.make_token(
             user, lifetime=timedelta(days=options["days"]), by=asker(options["user"])

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from batches import operations
 from batches.management.arguments import assignment
 from batches.management.asking import add_user, asker
-from batches.management.base import ConsoleCommand
+from batches.management.base import ConsoleCommand, typed
 from batches.models import Workspace
 
 
@@ -82,7 +82,7 @@ class Command(ConsoleCommand):
             self.stdout.write(json.dumps([described(each) for each in workspaces], indent=2))
             return
         if not workspaces:
-            self.stderr.write("No workspaces yet. Add one: manage.py workspace add NAME PATH")
+            self.stderr.write(f"No workspaces yet. Add one: {typed('workspace add NAME PATH')}")
         width = max((len(workspace.name) for workspace in workspaces), default=0)
         for workspace in workspaces:
             groups = ", ".join(group.name for group in workspace.groups.all())
