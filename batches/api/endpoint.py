@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django_filters.rest_framework import FilterSet
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.generics import GenericAPIView, get_object_or_404
-from rest_framework.request import Request
+from rest_framework.request import Request, override_method
+from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
 from rest_framework.viewsets import GenericViewSet
@@ -49,6 +51,15 @@ class Endpoint(GenericAPIView[Any]):
         if unknown := request.query_params.keys() - known:
             there_are = f"Unknown parameter: there are {', '.join(sorted(known))}."
             raise ValidationError({name: [there_are] for name in sorted(unknown)})
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """A person who opens an address that only takes POST is shown its form, not an error."""
+        if request.method == "GET" and request.accepted_renderer.format == "api":
+            with override_method(self, request, "POST") as posting, suppress(APIException):
+                if "POST" in self.allowed_methods:
+                    self.check_permissions(posting)
+                    return Response({"detail": "Nothing to read here: the form below sends POST."})
+        return super().http_method_not_allowed(request, *args, **kwargs)
 
     @property
     def actor(self) -> Actor:

@@ -29,19 +29,19 @@ def browser(client_of, admin):
         ("/batch?status=queued&page_size=1", 200),
         ("/batch/{batch}", 200),
         ("/batch/{batch}/tasks", 200),
-        ("/batch/{batch}/retry", 405),
+        ("/batch/{batch}/retry", 200),
         ("/batch/tasks", 200),
         ("/batch/tasks/{task}", 200),
         ("/batch/tasks/{task}/log", 200),
-        ("/batch/tasks/{task}/cancel", 405),
+        ("/batch/tasks/{task}/cancel", 200),
         ("/batch/queues", 200),
         ("/batch/queues/tests", 200),
         ("/batch/workspaces", 200),
         ("/batch/workspaces/red", 200),
         ("/batch/stats", 200),
-        ("/batch/validation", 405),
-        ("/batch/tests", 405),
-        ("/batch/noop", 405),
+        ("/batch/validation", 200),
+        ("/batch/tests", 200),
+        ("/batch/noop", 200),
         ("/batch/nonsense", 404),
     ],
 )
@@ -67,6 +67,21 @@ def test_a_submission_can_be_written_by_hand(browser):
     assert "targets" in page
     assert "src" in page
     assert "Submit: validation" in page
+
+
+def test_a_form_is_opened_without_an_error_by_those_who_may_send_it(browser, client_of, viewer):
+    person = {"accept": "text/html"}
+    for address in ("/batch/validation", "/batch/celery/validation"):
+        page = browser.get(address, headers=person).content.decode()
+        assert "HTTP 200 OK" in page
+        assert "the form below" in page
+        assert f'action="{address}" method="POST"' in page
+        assert browser.get(address, headers={"accept": "application/json"}).status_code == 405
+        assert browser.get(address).status_code == 405
+        assert browser.put(address, headers=person).status_code == 405
+    reader = client_of(None)
+    reader.force_login(viewer)
+    assert reader.get("/batch/validation", headers=person).status_code == 403
 
 
 def test_a_change_form_shows_what_there_is(browser, admin, make_batch):
