@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from batches import operations
 from batches.models import Batch, LogLine, Task
 from batches.states import AttemptOutcome
 
@@ -51,6 +52,20 @@ def test_the_parts_of_a_batch_change_until_it_ends(
     assert last["X-Live"] == "off"
     assert "Failed" in last.content.decode()
     assert 'data-live="off"' in browser.get(page).content.decode()
+
+
+def test_what_was_asked_for_is_shown_as_it_is_now(
+    operator: User, red: Any, make_batch: Callable[..., Batch]
+) -> None:
+    batch = make_batch(operator, 1, workspace="red")
+    browser = log_in(operator)
+    page = f"/admin/batches/batch/{batch.pk}/change/"
+    asked = '<div class="oc-part" data-live-part="asked">'
+    assert "no limit" in browser.get(page).content.decode().partition(asked)[2]
+    operations.change_batch(batch, parallel=3)
+    changed = browser.get(page, {"live": "1"}).content.decode().partition(asked)[2]
+    assert "3 tasks" in changed
+    assert "no limit" not in changed
 
 
 def test_the_log_of_a_task_grows(
