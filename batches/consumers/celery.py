@@ -143,6 +143,7 @@ def _announce(sender: Any, **_: Any) -> None:
             _presence(sender),
             running=lambda: len(state.active_requests),
             taken=lambda: sum(state.total_count.values()),
+            served=partial(_served, sender),
         )
     except Exception as error:
         logger.exception("the worker cannot take its place among the others")
@@ -151,17 +152,29 @@ def _announce(sender: Any, **_: Any) -> None:
 
 def _presence(worker: Any) -> Presence:
     """Its row, as soon as the database is there."""
-    queues = list(worker.app.amqp.queues.consume_from)
+    queues, slots = _served(worker)
     kinds = registry.kinds()
     while True:
         try:
             return Presence.announce(
-                queues, kinds, worker.concurrency, BackendName.CELERY, WorkerState.STARTING
+                queues,
+                kinds,
+                slots,
+                BackendName.CELERY,
+                WorkerState.STARTING,
+                node=worker.hostname,
             )
         except DatabaseError as error:
             logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
             connection.close()
             time.sleep(LOOK_EVERY)
+
+
+def _served(worker: Any) -> tuple[list[str], int]:
+    """The queues that it reads and the size of its pool now: ``celery control`` changes both."""
+    pool = getattr(worker, "pool", None)
+    slots = pool.num_processes if pool is not None else worker.concurrency
+    return list(worker.app.amqp.queues.consume_from), slots
 
 
 def _start(**_: Any) -> None:

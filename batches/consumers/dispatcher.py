@@ -48,9 +48,15 @@ class Dispatcher:
     """Keeps the windows of all queues full, as long as its worker lives."""
 
     def __init__(
-        self, presence: Presence, running: Callable[[], int], taken: Callable[[], int]
+        self,
+        presence: Presence,
+        running: Callable[[], int],
+        taken: Callable[[], int],
+        served: Callable[[], tuple[list[str], int]],
     ) -> None:
-        """``running``: tasks in the pool now; ``taken``: all that the worker ever took."""
+        """``running``: tasks in the pool now; ``taken``: all that the worker ever took;
+        ``served``: the queues that it reads, and the size of its pool."""
+        self._served = served
         self._taken = taken
         self._presence = presence
         self._running = running
@@ -150,8 +156,11 @@ class Dispatcher:
             self._away = False
 
     def _look(self) -> None:
+        queues, slots = self._served()
+        self._presence.serves(queues, slots)
+        takes = queues and slots and not self._draining
         self._presence.beat(
-            WorkerState.DRAINING if self._draining else WorkerState.RUNNING,
+            WorkerState.RUNNING if takes else WorkerState.DRAINING,
             self._running(),
             list(self._upkeep.workspaces),
             "",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import uuid
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -36,10 +35,12 @@ class Presence:
         slots: int,
         backend: BackendName = BackendName.DATABASE,
         state: WorkerState = WorkerState.RUNNING,
+        node: str = "",
     ) -> Presence:
+        """``node``: what Celery calls it."""
         host = socket.gethostname()
         row = Worker.objects.create(
-            name=f"{host[:60]}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+            name=identity.named(node or host[:60], os.getpid()),
             backend=backend,
             state=state,
             host=host[:100],
@@ -51,17 +52,23 @@ class Presence:
         identity.worker = row.name
         return cls(row)
 
+    def serves(self, queues: Iterable[str], slots: int) -> None:
+        """What it reads and how much it runs at once, which may change while it lives."""
+        self._row.queues = sorted(queues)
+        self._row.slots = slots
+
     def claimed(self) -> None:
         self._claimed = True
 
     def beat(self, state: WorkerState, running: int, workspaces: list[UUID], sandbox: str) -> None:
         """Write the row when something changed, and every few seconds anyway."""
         places = sorted(str(workspace) for workspace in workspaces)
-        said = (state, places, sandbox, running < self._row.slots)
+        queues, slots = self._row.queues, self._row.slots
+        said = (state, places, sandbox, running < slots, queues, slots)
         if said == self._said and time.monotonic() - self._beaten < BEAT_EVERY:
             return
         self._said, self._beaten = said, time.monotonic()
-        self.say(state, running, workspaces=places, sandbox=sandbox)
+        self.say(state, running, workspaces=places, sandbox=sandbox, queues=queues, slots=slots)
 
     def say(self, state: WorkerState, running: int, **more: object) -> None:
         if self._claimed:

@@ -222,6 +222,32 @@ def test_a_running_task_that_is_terminated_is_cancelled(standing: Fleet, tmp_pat
     assert outcomes(task_of(batch))[0] in {"released", "cancelled"}
 
 
+def test_what_control_changes_of_a_worker_is_known_to_the_dispatchers(
+    standing: Fleet, tmp_path: Path
+) -> None:
+    control = application().control
+
+    def row() -> Worker:
+        return Worker.objects.get(pid=standing.workers[0].pid)
+
+    assert (row().slots, "low_priority" in row().queues) == (2, True)
+    control.pool_grow(1)
+    control.cancel_consumer("low_priority")
+    until(lambda: row().slots == 3 and "low_priority" not in row().queues, what="it says both")
+    unread = submit("noop", {}, queue="low_priority")
+    grown = submit("linger", *({"gate": str(tmp_path / "gate")} for _ in range(3)))
+    until(
+        lambda: Task.objects.filter(batch=grown, state=TaskState.RUNNING).count() == 3,
+        what="three run at once",
+    )
+    (tmp_path / "gate").touch()
+    done(grown)
+    control.pool_shrink(1)
+    control.add_consumer("low_priority")
+    done(unread)
+    until(lambda: row().slots == 2 and "low_priority" in row().queues, what="it says both")
+
+
 def test_a_worker_at_rest_survives_a_restart_of_its_database(standing: Fleet) -> None:
     done(submit("noop", *({} for _ in range(8))))
     cut_connections()
