@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,8 @@ from uuid import UUID
 from billiard.exceptions import SoftTimeLimitExceeded, Terminated
 from celery import Task, bootsteps, signals
 from celery.exceptions import Ignore, Retry
-from celery.worker import state
+from celery.utils.functional import maybe_list
+from celery.worker import control, state
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -192,13 +194,24 @@ def _stop(**_: Any) -> None:
         _dispatcher.stop()
 
 
+@control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+def revoke(state: Any, task_id: Any, **how: Any) -> Any:
+    """Celery's own, which every worker hears, and which spares what it does not know and, but for
+    ``terminate``, what runs. Here a revoke is a cancel, wherever the task is."""
+    if _dispatcher is not None:
+        for one in maybe_list(task_id) or ():
+            with suppress(ValueError):
+                _dispatcher.revoked(UUID(one))
+    return control.revoke(state, task_id, **how)
+
+
 def _revoked(request: Any, signum: Any, **_: Any) -> None:
     """Somebody revoked it in Flower or with ``celery control``: that is a cancel.
 
     Also called for what was cancelled here. In the event loop, so that nothing may take long.
     """
-    if _dispatcher is not None and signum != CANCELLED and request.args:
-        _dispatcher.revoked(UUID(request.args[0]))
+    if _dispatcher is not None and signum != CANCELLED:
+        _dispatcher.revoked(UUID(request.id))
 
 
 for signal, receiver in (

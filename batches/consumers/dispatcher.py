@@ -69,6 +69,7 @@ class Dispatcher:
         self._away = False
         self._again = False
         self._revoked: deque[UUID] = deque()
+        self._cancelling: deque[Task] = deque()
         self._upkeep = UpkeepThread()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._probes = threading.Thread(target=self._probe, name="probes", daemon=True)
@@ -87,9 +88,9 @@ class Dispatcher:
         """The worker has lost its broker and has it again, perhaps without what was in it."""
         self._again = True
 
-    def revoked(self, task: UUID) -> None:
-        """Somebody revoked a task's message in Flower, or by ``celery control``."""
-        self._revoked.append(task)
+    def revoked(self, message: UUID) -> None:
+        """Somebody revoked it in Flower, or by ``celery control``."""
+        self._revoked.append(message)
 
     def stop(self) -> None:
         """End what ``start`` began, where it came so far."""
@@ -168,21 +169,28 @@ class Dispatcher:
         if self._again:
             broker_came_back()
             self._again = False
-        while self._revoked:
-            self._cancel(self._revoked[0])
-            self._revoked.popleft()
+        self._cancel_revoked()
         self._seen = dispatch.Surroundings.now()
         seconds = seconds_until_due()
         self._due_at = None if seconds is None else time.monotonic() + seconds
 
-    @staticmethod
-    def _cancel(task: UUID) -> None:
-        row = Task.objects.filter(pk=task).first()
-        if row is None:
-            return
-        fresh_message(task)
-        with contextlib.suppress(operations.Conflict):
-            operations.cancel_task(row)
+    def _cancel_revoked(self) -> None:
+        """Every worker hears of every revoke, and of some messages again when they come: only who
+        finds it to be the task's own still cancels that, or it would undo a retry."""
+        while self._revoked:
+            message = self._revoked[0]
+            row = (
+                Task.objects.filter(pk=message, message_id=None).first()
+                or Task.objects.unfinished().filter(message_id=message).first()
+            )
+            if row is not None:
+                self._cancelling.append(row)
+                fresh_message(row.pk)
+            self._revoked.popleft()
+        while self._cancelling:
+            with contextlib.suppress(operations.Conflict):
+                operations.cancel_task(self._cancelling[0])
+            self._cancelling.popleft()
 
     # -- probes
 

@@ -214,12 +214,46 @@ def test_a_revoked_task_is_cancelled_and_may_be_retried(standing: Fleet, tmp_pat
     until(lambda: record(task_of(batch)).status == "SUCCESS", what="the record follows")
 
 
-def test_a_running_task_that_is_terminated_is_cancelled(standing: Fleet, tmp_path: Path) -> None:
-    batch = submit("linger", {"gate": str(tmp_path / "never"), "pids": str(tmp_path / "pids")})
-    pids(tmp_path / "pids")
-    application().control.revoke(str(task_of(batch).pk), terminate=True)
+def test_a_running_task_that_is_revoked_is_cancelled_and_may_be_retried(
+    standing: Fleet, tmp_path: Path
+) -> None:
+    for terminate in (False, True):
+        way = tmp_path / f"terminate-{terminate}"
+        batch = submit("linger", {"gate": str(way), "pids": f"{way}.pids"})
+        pids(Path(f"{way}.pids"))
+        application().control.revoke(str(task_of(batch).pk), terminate=terminate)
+        assert done(batch).summary["cancelled"] == 1
+        assert outcomes(task_of(batch))[0] in {"released", "cancelled"}
+        way.touch()
+        operations.retry_task(task_of(batch))
+        assert done(batch).summary["succeeded"] == 1
+
+
+def test_a_task_that_is_not_sent_yet_can_be_revoked(standing: Fleet) -> None:
+    batch = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
+    application().control.revoke(str(task_of(batch).pk))
     assert done(batch).summary["cancelled"] == 1
-    assert outcomes(task_of(batch))[0] in {"released", "cancelled"}
+
+
+def test_a_retry_outlives_the_message_that_was_revoked_before_it(
+    standing: Fleet, tmp_path: Path
+) -> None:
+    """It still waits in the broker, and is dropped by a worker when its turn comes."""
+    gate = {"gate": str(tmp_path / "gate")}
+    busy = submit("linger", gate, gate, priority=10)
+    until(
+        lambda: Task.objects.filter(batch=busy, state=TaskState.RUNNING).count() == 2,
+        what="both slots are taken",
+    )
+    batch = submit("noop", {})
+    until(lambda: task_of(batch).dispatched_at, what="a message of it is out")
+    application().control.revoke(str(task_of(batch).pk))
+    assert done(batch).summary["cancelled"] == 1
+    operations.retry_task(task_of(batch))
+    until(lambda: task_of(batch).dispatched_at, what="another one is out")
+    (tmp_path / "gate").touch()
+    done(busy)
+    assert done(batch).summary["succeeded"] == 1
 
 
 def test_what_control_changes_of_a_worker_is_known_to_the_dispatchers(
