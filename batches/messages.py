@@ -16,3 +16,5 @@ class Message:
     priority: int
     message_id: UUID
     """The task's own id, but for a task that was revoked and retried."""
+    began_by: str = ""
+    """The worker that last began it; empty if none did."""

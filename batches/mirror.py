@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from agents.contract import JSON
-from batches import registry
+from batches import identity, registry
 from batches.celery_words import celery_status
 from batches.models import Batch, Task
 from batches.queue import sql
@@ -143,7 +143,9 @@ def _repair_some(batch: UUID, after: int) -> tuple[int | None, list[Record]]:
             return None, []
         ended = Task.objects.filter(batch=batch, state__in=FINISHED, position__gt=after)
         tasks = list(
-            ended.order_by("position").values_list("pk", "state", "attempt", "position")[:CHUNK]
+            ended.order_by("position").values_list("pk", "state", "attempt", "worker", "position")[
+                :CHUNK
+            ]
         )
         if not tasks:
             row.update(mirrored_at=Now())
@@ -154,8 +156,8 @@ def _repair_some(batch: UUID, after: int) -> tuple[int | None, list[Record]]:
             for task_id, status, worker in found.values_list("task_id", "status", "worker")
         }
         wrong = {
-            task: known.get(str(task), ("", ""))[1]
-            for task, state, attempt, _ in tasks
+            task: known.get(str(task), ("", ""))[1] or identity.celery_node(worker)
+            for task, state, attempt, worker, _ in tasks
             if known.get(str(task), ("", ""))[0] != celery_status(state, attempt)
         }
         records = [

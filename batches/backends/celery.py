@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -14,15 +14,17 @@ from django.utils.module_loading import import_string
 from kombu import Connection
 from kombu.pools import producers
 
-from batches import registry
+from batches import identity, registry
 from batches.backends import brokers
 from batches.messages import Message
 
+T = TypeVar("T")
+
 
 class NotPublished(Exception):
-    """The broker did not take all of the messages; ``left`` are those that it did not."""
+    """The broker did not take everything; ``left`` is what it did not."""
 
-    def __init__(self, reason: str, left: Sequence[Message]) -> None:
+    def __init__(self, reason: str, left: Sequence[Any]) -> None:
         super().__init__(reason)
         self.left = left
 
@@ -65,15 +67,22 @@ def publish(messages: Sequence[Message]) -> None:
     Raises:
         NotPublished: the broker is away, or does not answer; some messages may have been sent.
     """
+    _insist(_publish, messages)
+
+
+def _insist(send: Callable[[Sequence[T]], None], what: Sequence[T]) -> None:
+    """Once more on a new connection, where an old one turned out to be closed.
+
+    RabbitMQ closes one that was silent for minutes, and a process of the pool that is forked shuts
+    those of its parent. What took its time was no such thing, but a broker that does not answer.
+    """
     began = time.monotonic()
     try:
-        _publish(messages)
+        send(what)
     except NotPublished as failed:
         if time.monotonic() - began > AT_ONCE:
             raise
-        # RabbitMQ closes a connection that was silent for minutes: a new one may do. What took its
-        # time was no such thing, but a broker that does not answer.
-        _publish(failed.left)
+        send(failed.left)
 
 
 def _publish(messages: Sequence[Message]) -> None:
@@ -92,6 +101,10 @@ def _publish(messages: Sequence[Message]) -> None:
 
 
 def _send(app: Any, producer: Any, message: Message, name: str) -> None:
+    if node := identity.celery_node(message.began_by):
+        # Flower believes no event that logically comes before one that it has seen, but for a
+        # retry: without one it would show the end of an earlier attempt until the task succeeds.
+        _event(app, producer, node, "task-retried", message.message_id)
     app.send_task(
         name,
         args=[str(message.task_id)],
@@ -119,23 +132,34 @@ def report(ended: Sequence[Report]) -> None:
     Raises:
         NotPublished: the broker is away, or does not answer.
     """
+    _insist(_report, ended)
+
+
+def _report(ended: Sequence[Report]) -> None:
     app = import_string(settings.CELERY_APPLICATION)
+    told = 0
     try:
         with producers[_connection()].acquire(block=True, timeout=brokers.ANSWER_SECONDS) as out:
             for one in ended:
-                events = app.events.Dispatcher(
-                    out.connection, one.worker, enabled=False, buffer_while_offline=False
-                )
-                fields: dict[str, Any] = {"uuid": str(one.task_id)}
                 match one.status:
                     case "SUCCESS":
-                        events.publish("task-succeeded", fields | {"result": "succeeded"}, out)
+                        kind, fields = "task-succeeded", {"result": "succeeded"}
                     case "FAILURE":
-                        events.publish("task-failed", fields | {"exception": one.why}, out)
+                        kind, fields = "task-failed", {"exception": one.why}
                     case _:
-                        events.publish("task-revoked", fields, out)
+                        kind, fields = "task-revoked", {}
+                _event(app, out, one.worker, kind, one.task_id, **fields)
+                told += 1
     except Exception as error:
-        raise NotPublished(_words(error), ()) from error
+        raise NotPublished(_words(error), ended[told:]) from error
+
+
+def _event(app: Any, producer: Any, node: str, kind: str, message: UUID, **fields: str) -> None:
+    """In the name of a worker that does not say it itself."""
+    events = app.events.Dispatcher(
+        producer.connection, node, enabled=False, buffer_while_offline=False
+    )
+    events.publish(kind, {"uuid": str(message), **fields}, producer)
 
 
 def _words(error: BaseException) -> str:

@@ -204,18 +204,18 @@ def _tell_lane(claimant: Claimant, lane: Lane, out: _Outstanding, room: int) -> 
     found = sql.rows(
         f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = 1 "
         f"WHERE {sql.picked(chosen)} AND state = 'queued' "
-        "RETURNING id, kind, priority, message_id, position",
+        "RETURNING id, kind, priority, message_id, worker, position",
         [lane.number, sql.one_id(lane.batch_id), *away, room],
     )
     if found:
         out.add(_Out(lane.queue, lane.batch_id, lane.priority, len(found), age=0.0))
-    return [_message(row, lane.queue) for row in sorted(found, key=lambda row: int(row[4]))]
+    return [_message(row, lane.queue) for row in sorted(found, key=lambda row: int(row[5]))]
 
 
 def _message(row: Sequence[Any], queue: str) -> Message:
     task_id = sql.as_uuid(row[0])
     message_id = task_id if row[3] is None else sql.as_uuid(row[3])
-    return Message(task_id, row[1], queue, row[2], message_id)
+    return Message(task_id, row[1], queue, row[2], message_id, row[4])
 
 
 def tell_again() -> list[Message]:
@@ -241,7 +241,7 @@ def tell_again() -> list[Message]:
     found = sql.rows(
         f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = dispatches + 1 "
         f"WHERE {sql.picked(still)} AND state = 'queued' AND dispatched_at IS NOT NULL "
-        "RETURNING id, kind, priority, message_id",
+        "RETURNING id, kind, priority, message_id, worker",
         [sql.ids(late)],
     )
     return [_message(row, late[sql.as_uuid(row[0])]) for row in found]

@@ -108,7 +108,7 @@ def revoked_in_flower(flower: Flower, tmp_path: Path) -> Batch:
     return done(batch)
 
 
-def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
+def lost_with_their_worker(standing: Fleet, flower: Flower, tmp_path: Path) -> dict[str, Batch]:
     """They end once their leases ran out. And one that is cancelled while its message waits in the
     broker: all slots are taken."""
     gate, never = {"gate": str(tmp_path / "busy")}, {"gate": str(tmp_path / "never")}
@@ -123,15 +123,12 @@ def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
     pids(tmp_path / "once")
     pids(tmp_path / "again")
     waiting = submit("noop", {})
-    until(lambda: task_of(waiting).dispatched_at, what="a message of it is out")
+    until(lambda: flower.task(task_of(waiting).pk), what="a message of it is out")
     operations.cancel_task(task_of(waiting))
-    # Of a worker that dies within the first moments of a task nothing is known to Celery's record.
-    begun = TaskResult.objects.filter(
-        task_id__in=[str(task_of(once).pk), str(task_of(again).pk)], status="STARTED"
-    )
-    until(lambda: begun.count() == 2, what="both are recorded as started")
     doomed.kill()
     Worker.objects.filter(pid=doomed.pid).delete()
+    # As of a worker that dies within the first moments of a task.
+    TaskResult.objects.filter(task_id=str(task_of(once).pk)).delete()
     (tmp_path / "busy").touch()
     done(busy)
     return {
@@ -139,6 +136,21 @@ def lost_with_their_worker(standing: Fleet, tmp_path: Path) -> dict[str, Batch]:
         "lost worker": once,
         "lost worker, done by another": again,
     }
+
+
+def retried_by_hand(flower: Flower, tmp_path: Path) -> Batch:
+    """While it runs again, nothing shows the end of its first run."""
+    payload = {"gate": str(tmp_path / "open"), "pids": str(tmp_path / "retried")}
+    batch = submit("linger", payload, max_attempts=1)
+    os.kill(pids(tmp_path / "retried")[0], signal.SIGKILL)
+    done(batch)
+    task = task_of(batch)
+    until(lambda: flower.state(task.pk) == "FAILURE", what="Flower shows that it failed")
+    operations.retry_task(task)
+    pids(tmp_path / "retried", attempt=2)
+    until(lambda: flower.state(task.pk) == "STARTED", what="Flower shows that it runs again")
+    (tmp_path / "open").touch()
+    return done(batch)
 
 
 def doubled(flower: Flower, tmp_path: Path) -> Batch:
@@ -165,10 +177,11 @@ def doubled(flower: Flower, tmp_path: Path) -> Batch:
 def test_record_row_api_and_flower_agree_whatever_became_of_a_task(
     standing: Fleet, flower: Flower, tmp_path: Path, client: Client
 ) -> None:
-    ended = lost_with_their_worker(standing, tmp_path)
+    ended = lost_with_their_worker(standing, flower, tmp_path)
     ended |= ended_in_a_slot(tmp_path)
     ended["revoked in Flower"] = revoked_in_flower(flower, tmp_path)
     ended["doubled message"] = doubled(flower, tmp_path)
+    ended["retried by hand"] = retried_by_hand(flower, tmp_path)
     unsent = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
     operations.cancel_task(task_of(unsent))
     ended["cancel while it waits"] = done(unsent)
