@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -34,6 +35,8 @@ class Broker:
     """A server process of its own, in a folder of its own."""
 
     name: str
+    environment: ClassVar[dict[str, str]] = {}
+    """What its clients need to know besides its address."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -124,6 +127,53 @@ class Redis(Broker):
         return self.asked(b"PING\r\n", 5) == b"+PONG"
 
 
+class Sentinel(Redis):
+    """One that watches a master and its replica, and makes that the master within a second."""
+
+    name = "sentinel"
+    environment: ClassVar[dict[str, str]] = {"CELERY_REDIS_MASTER": "watched"}
+
+    def __init__(self, folder: Path) -> None:
+        self.servers: list[Redis] = []
+        try:
+            for number in range(2):
+                (folder / f"redis-{number}").mkdir()
+                self.servers.append(Redis(folder / f"redis-{number}"))
+            master = self.servers[0].port
+            told = self.servers[1].asked(b"REPLICAOF 127.0.0.1 %d\r\n" % master, 100)
+            assert told.startswith(b"+OK"), told
+            (folder / "sentinel.conf").write_text(
+                f"bind 127.0.0.1\nsentinel monitor watched 127.0.0.1 {master} 1\n"
+                "sentinel down-after-milliseconds watched 500\n"
+                "sentinel failover-timeout watched 2000\n"
+            )
+            super().__init__(folder)
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"sentinel://127.0.0.1:{self.port}"
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        [server, *_], env = super().command()
+        return [server, "sentinel.conf", "--sentinel", "--port", str(self.port)], env
+
+    def answers(self) -> bool:
+        """It knows the replica."""
+        return b"slaves=1" in self.asked(b"INFO sentinel\r\n", 4096)
+
+    def fail_over(self) -> None:
+        """The master dies."""
+        self.servers[0].kill()
+
+    def kill(self) -> None:
+        super().kill()
+        for server in self.servers:
+            server.kill()
+
+
 class RabbitMQ(Broker):
     """A node of its own; its messages are on disk and survive a restart."""
 
@@ -153,6 +203,13 @@ class RabbitMQ(Broker):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
         }
+
+    def evaluate(self, erlang: str) -> None:
+        """Run an expression in the node."""
+        script, env = self.command()
+        tool = Path(script[0]).with_name("rabbitmqctl")
+        env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env}
+        subprocess.run([tool, "eval", erlang], env=env, check=True, stdout=subprocess.DEVNULL)
 
     def answers(self) -> bool:
         # The header of AMQP 0-9-1; a node that is ready begins its handshake with a frame.

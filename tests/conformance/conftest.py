@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -16,7 +17,7 @@ from pytest_django import DjangoDbBlocker
 
 from batches.backends import brokers
 from batches.models import Worker
-from tests.brokers import Broker, RabbitMQ, Redis
+from tests.brokers import Broker, RabbitMQ, Redis, Sentinel
 from tests.postgres import Postgres
 from tests.processes.conftest import transactional_db, wipe
 from tests.processes.fleet import Fleet
@@ -24,7 +25,7 @@ from tests.processes.fleet import Fleet
 __all__ = ["transactional_db"]
 
 BACKENDS = ["database", "redis", "rabbitmq"]
-SERVERS: dict[str, type[Broker]] = {"redis": Redis, "rabbitmq": RabbitMQ}
+SERVERS: dict[str, type[Broker]] = {"redis": Redis, "rabbitmq": RabbitMQ, "sentinel": Sentinel}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,15 +57,20 @@ def broker(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         server.kill()
 
 
-def point_to(url: str) -> None:
+def point_to(url: str, environment: dict[str, Any]) -> None:
     """Let this process speak to a broker, as the settings of a web process would."""
     settings.CELERY_BROKER_URL = url
-    settings.CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(url, "")
+    master = environment.get("CELERY_REDIS_MASTER", "")
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(url, master)
     from config.celery import app, queues
 
     app.conf.broker_url = url
     app.conf.task_queues = queues()
     app.__dict__.pop("amqp", None)
+
+
+def fleet_of(broker: Broker | None, folder: Path) -> Fleet:
+    return Fleet(folder, broker.url, **broker.environment) if broker else Fleet(folder)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +83,7 @@ def standing_fleet(
     """One worker with two slots for all behaviours of a backend: they leave nothing running."""
     with django_db_blocker.unblock():
         wipe()
-        url = broker.url if broker else ""
-        workers = Fleet(tmp_path_factory.mktemp("standing"), url)
+        workers = fleet_of(broker, tmp_path_factory.mktemp("standing"))
         try:
             workers.start(slots=2)
             yield workers
@@ -92,17 +97,16 @@ def standing_fleet(
 def standing(standing_fleet: Fleet, transactional_db: None) -> Fleet:
     """The worker, with a database that holds nothing but its row."""
     if standing_fleet.broker_url:
-        point_to(standing_fleet.broker_url)
+        point_to(standing_fleet.broker_url, standing_fleet.environment)
     return standing_fleet
 
 
 @pytest.fixture
 def fleet(broker: Broker | None, transactional_db: None, tmp_path: Path) -> Iterator[Fleet]:
     """Starts workers for one test alone; the standing one is not to be there."""
-    url = broker.url if broker else ""
-    if url:
-        point_to(url)
-    workers = Fleet(tmp_path, url)
+    workers = fleet_of(broker, tmp_path)
+    if workers.broker_url:
+        point_to(workers.broker_url, workers.environment)
     try:
         yield workers
     finally:

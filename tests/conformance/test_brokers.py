@@ -1,30 +1,41 @@
-"""Brokers that are away, hang, or lose what they were told."""
+"""Brokers that are away, hang, or lose what they were told; and what only one of them has."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
+from amqp.exceptions import PreconditionFailed
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django_celery_results.models import TaskResult
+from kombu import Connection
 
 from batches.models import Batch
 from batches.states import TaskState
-from tests.brokers import Broker
+from tests.brokers import Broker, RabbitMQ, Sentinel
+from tests.conformance.conftest import point_to
 from tests.processes.fleet import (
     Fleet,
     WorkerProcess,
     done,
     outcomes,
+    pids,
     submit,
     task_of,
     until,
 )
 
-pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
+pytestmark = [
+    pytest.mark.backends("redis", "rabbitmq"),
+    pytest.mark.long,
+    pytest.mark.timeout(180),  # seconds, not minutes, on a machine that is not busy
+]
 
 
 def test_a_submission_does_not_wait_for_its_broker(
@@ -99,3 +110,75 @@ def test_database_workers_stand_in_where_that_is_wanted(
         lambda: TaskResult.objects.filter(status="SUCCESS").count() == 11,
         what="the records follow",
     )
+
+
+def kept_busy(tmp_path: Path) -> Batch:
+    """A batch whose one task runs until the file ``gate`` is there."""
+    batch = submit("linger", {"gate": str(tmp_path / "gate"), "pids": str(tmp_path / "pids")})
+    pids(tmp_path / "pids")
+    return batch
+
+
+@pytest.mark.backends("sentinel")
+def test_a_failover_loses_nothing(fleet: Fleet, broker: Sentinel, tmp_path: Path) -> None:
+    fleet.start(slots=1)
+    running = kept_busy(tmp_path)
+    waiting = submit("noop", *({} for _ in range(5)))
+    broker.fail_over()
+    meanwhile = submit("noop", {})
+    (tmp_path / "gate").touch()
+    for batch in (running, waiting, meanwhile):
+        assert done(batch, within=60).summary["succeeded"] == batch.total
+    assert outcomes(task_of(running)) == ["succeeded"]
+
+
+@pytest.mark.backends("rabbitmq")
+def test_a_task_outlives_the_patience_of_its_broker(
+    fleet: Fleet, broker: RabbitMQ, tmp_path: Path
+) -> None:
+    """RabbitMQ closes the channel of a worker that does not acknowledge in time."""
+    limits = "application:set_env(rabbit, {}, {}), application:set_env(rabbit, {}, {})."
+    before = limits.format("consumer_timeout", 1_800_000, "channel_tick_interval", 60_000)
+    broker.evaluate(limits.format("consumer_timeout", 500, "channel_tick_interval", 100))
+    try:
+        worker = fleet.start(slots=1)
+        running = kept_busy(tmp_path)
+        until(lambda: "PRECONDITION_FAILED" in worker.log, what="the channel is closed")
+        (tmp_path / "gate").touch()
+        assert outcomes(task_of(done(running))) == ["succeeded"]
+        assert done(submit("noop", {}, {})).summary["succeeded"] == 2
+    finally:
+        broker.evaluate(before)
+
+
+@pytest.fixture
+def quorum(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A channel; its queues are deleted before and afterwards, as a change of their type asks."""
+    from config.celery import queues
+
+    with Connection(fleet.broker_url) as connection:
+        channel = connection.channel()
+        for queue in queues():
+            channel.queue_delete(queue.name)
+        monkeypatch.setattr(settings, "CELERY_QUORUM_QUEUES", True)
+        point_to(fleet.broker_url, fleet.environment)
+        yield channel
+        for queue in queues():
+            connection.channel().queue_delete(queue.name)
+
+
+@pytest.mark.backends("rabbitmq")
+def test_quorum_queues_carry_the_same_work(fleet: Fleet, quorum: Any, tmp_path: Path) -> None:
+    worker = fleet.start(slots=1, CELERY_QUORUM_QUEUES="true", LEASE_SECONDS=2)
+    with pytest.raises(PreconditionFailed, match="x-queue-type"):
+        quorum.queue_declare("default", durable=True, auto_delete=False)
+    running = kept_busy(tmp_path)
+    again = submit("misbehave", {"how": "flaky", "until": 2})
+    many = submit("noop", *({} for _ in range(30)))
+    worker.kill()
+    fleet.start(slots=2, CELERY_QUORUM_QUEUES="true")
+    (tmp_path / "gate").touch()
+    for batch in (running, again, many):
+        assert done(batch, within=60).summary["succeeded"] == batch.total
+    assert outcomes(task_of(running)) == ["lost", "succeeded"]
+    assert outcomes(task_of(again)) == ["error", "succeeded"]

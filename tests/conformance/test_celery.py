@@ -174,6 +174,7 @@ def doubled(flower: Flower, tmp_path: Path) -> Batch:
     return batch
 
 
+@pytest.mark.timeout(180)  # seconds, not minutes, on a machine that is not busy
 def test_record_row_api_and_flower_agree_whatever_became_of_a_task(
     standing: Fleet, flower: Flower, tmp_path: Path, client: Client
 ) -> None:

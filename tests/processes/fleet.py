@@ -193,15 +193,16 @@ class Fleet:
     With the address of a broker they are Celery's.
     """
 
-    def __init__(self, data_dir: Path, broker_url: str = "") -> None:
+    def __init__(self, data_dir: Path, broker_url: str = "", **environment: object) -> None:
         self.data_dir = data_dir
         self.broker_url = broker_url
+        self.environment = {"CELERY_BROKER_URL": broker_url, **environment}
         self.workers: list[WorkerProcess] = []
 
     def start(self, *arguments: str, slots: int = 2, up: bool = True, **env: Any) -> WorkerProcess:
         kind = CeleryProcess if self.broker_url else WorkerProcess
-        env = {"CELERY_BROKER_URL": self.broker_url, **env}
-        worker = kind(self.data_dir, len(self.workers), slots, arguments, **env)
+        environment = {**self.environment, **env}
+        worker = kind(self.data_dir, len(self.workers), slots, arguments, **environment)
         self.workers.append(worker)
         if up:
             worker.wait_until_up()
