@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -214,3 +215,21 @@ class RabbitMQ(Broker):
     def answers(self) -> bool:
         # The header of AMQP 0-9-1; a node that is ready begins its handshake with a frame.
         return self.asked(b"AMQP\x00\x00\x09\x01", 1) == b"\x01"
+
+
+class Sqs(Broker):
+    """Amazon's, as moto answers for it."""
+
+    name = "sqs"
+    environment: ClassVar[dict[str, str]] = {"AWS_DEFAULT_REGION": "us-east-1"}
+
+    @property
+    def url(self) -> str:
+        return f"sqs://key:secret@127.0.0.1:{self.port}"
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        serve = "import sys; from moto.server import main; main(sys.argv[1:])"
+        return [sys.executable, "-c", serve, "-H", "127.0.0.1", "-p", str(self.port)], {}
+
+    def answers(self) -> bool:
+        return self.asked(b"GET /moto-api/ HTTP/1.0\r\n\r\n", 8) == b"HTTP/1.1"

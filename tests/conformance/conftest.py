@@ -17,7 +17,7 @@ from pytest_django import DjangoDbBlocker
 
 from batches.backends import brokers
 from batches.models import Worker
-from tests.brokers import Broker, RabbitMQ, Redis, Sentinel
+from tests.brokers import Broker, RabbitMQ, Redis, Sentinel, Sqs
 from tests.postgres import Postgres
 from tests.processes.conftest import transactional_db, wipe
 from tests.processes.fleet import Fleet
@@ -25,7 +25,9 @@ from tests.processes.fleet import Fleet
 __all__ = ["transactional_db"]
 
 BACKENDS = ["database", "redis", "rabbitmq"]
-SERVERS: dict[str, type[Broker]] = {"redis": Redis, "rabbitmq": RabbitMQ, "sentinel": Sentinel}
+SERVERS: dict[str, type[Broker]] = {
+    server.name: server for server in (Redis, RabbitMQ, Sentinel, Sqs)
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
