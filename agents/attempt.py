@@ -32,6 +32,8 @@ LARGEST_LOG_LINE = 16_000
 LARGEST_RESULT = 1024 * 1024
 """Bytes of JSON; a larger result is kept as the artefact ``result.json``."""
 LONGEST_TEXT = 20_000
+ASK_AGAIN = timedelta(seconds=0.25)
+"""Between two looks at whether the workspace is free."""
 ARTEFACT_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 
 Send = Callable[[JSON], None]
@@ -41,12 +43,13 @@ class Context:
     """What one attempt's processor sees of the world (see ``agents.contract``)."""
 
     def __init__(
-        self, job: JSON, settings: JSON, scratch: Path, send: Send, ask: Callable[[str, str], bool]
+        self, job: JSON, settings: JSON, scratch: Path, send: Send, ask: Callable[[JSON], JSON]
     ) -> None:
         self.task_id: str = job["id"]
         self.attempt: int = job["attempt"]
         self.settings = settings
         self.workspace = _workspace(job.get("workspace"))
+        self.inputs: JSON = job.get("inputs") or {}
         self.sandbox = ""
         self._send = send
         self._ask = ask
@@ -81,9 +84,14 @@ class Context:
             }
         )
 
-    def effect(self, name: str) -> None:
-        if not self._ask(self.task_id, name):
-            raise EffectRefused(f"The lease is lost: {name} must not be done.")
+    def effect(self, name: str, *, exclusive: bool = False) -> None:
+        wish = {"event": "effect", "id": self.task_id, "name": name, "exclusive": exclusive}
+        while not (answer := self._ask(wish))["granted"]:
+            if not answer.get("busy"):
+                raise EffectRefused(f"The lease is lost: {name} must not be done.")
+            if self.remaining() <= ASK_AGAIN:
+                raise EffectRefused(f"Another attempt has the workspace to itself: no {name}.")
+            time.sleep(ASK_AGAIN.total_seconds())
 
     def artefact(self, name: str, media_type: str) -> Path:
         if not ARTEFACT_NAME.match(name) or name.startswith("."):

@@ -41,7 +41,7 @@ class StillAway(Exception):
 
 
 class EffectRefused(Exception):
-    """The lease is gone: nothing shared may be changed any more."""
+    """Nothing shared may be changed: the lease is gone, or another has the workspace to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,8 @@ class ProcessorContext(Protocol):
     settings: JSON
     """The settings of the kind, as configured: limits, allow-lists, tools."""
     workspace: Workspace | None
+    inputs: JSON
+    """What the console adds to this one task's payload when it runs: see its kind's ``inputs``."""
 
     @property
     def workdir(self) -> Path:
@@ -145,13 +147,15 @@ class ProcessorContext(Protocol):
     def record(self, event: str, **fields: object) -> None:
         """Add one line to the task's live log. Fields must be JSON values."""
 
-    def effect(self, name: str) -> None:
+    def effect(self, name: str, *, exclusive: bool = False) -> None:
         """Announce a change to something shared; returns once the console has fenced it.
 
-        Afterwards the attempt is no longer replayed when it is lost.
+        Afterwards the attempt is no longer replayed when it is lost. ``exclusive`` also waits until
+        no other attempt has the workspace to itself, and then has it until this one is settled.
 
         Raises:
-            EffectRefused: the lease is gone, and the change must not be made.
+            EffectRefused: the lease is gone, or no time is left to wait: the change must not be
+                made.
         """
 
     def artefact(self, name: str, media_type: str) -> Path:

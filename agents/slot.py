@@ -60,7 +60,7 @@ class Slot:
         self._waiting: deque[JSON] = deque()
         self._lock = threading.Lock()
         self._arrived = threading.Semaphore(0)
-        self._effects: queue.Queue[bool] = queue.Queue()
+        self._effects: queue.Queue[JSON] = queue.Queue()
         self._expires = float("inf")
         self._busy = threading.Event()
         """A job is running."""
@@ -90,7 +90,7 @@ class Slot:
             case "recall":
                 self._recall()
             case "effect":
-                self._effects.put(bool(message["granted"]))
+                self._effects.put(message)
             case "configure":
                 self.settings = message["settings"]
                 self.scratch = Path(message["scratch"])
@@ -200,8 +200,8 @@ class Slot:
             self._processors[path] = getattr(import_module(module), name)()
         return self._processors[path]
 
-    def ask_for_effect(self, task_id: str, name: str) -> bool:
-        self.wire.send({"event": "effect", "id": task_id, "name": name})
+    def ask_for_effect(self, wish: JSON) -> JSON:
+        self.wire.send(wish)
         return self._effects.get()
 
 

@@ -38,6 +38,7 @@ class RecordingContext:
     sandboxes: list[str] = field(default_factory=list)
     artefacts: dict[str, str] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
+    inputs: JSON = field(default_factory=dict)
 
     @property
     def workdir(self) -> Path:
@@ -51,7 +52,7 @@ class RecordingContext:
     def record(self, event: str, **fields: object) -> None:
         self.log.append({"event": event, **fields})
 
-    def effect(self, name: str) -> None:
+    def effect(self, name: str, *, exclusive: bool = False) -> None:
         raise AssertionError(f"no processor here changes anything shared, but asked for {name}")
 
     def artefact(self, name: str, media_type: str) -> Path:
