@@ -39,7 +39,7 @@ DYING = Path(__file__).resolve().parent.parent / "mcp_dying_server.py"
 class EffectsContext(RecordingContext):
     effects: list[str] = field(default_factory=list)
 
-    def effect(self, name: str, *, exclusive: bool = False) -> None:  # noqa: ARG002
+    def effect(self, name: str, *, exclusive: bool = False) -> None:
         self.effects.append(name)
 
 

@@ -125,11 +125,22 @@ def test_it_gives_back_what_it_has_not_begun(slot):
 
 def test_an_effect_waits_for_the_supervisors_word(slot):
     slot.run("Misbehave", payload={"how": "effect, then die"})
-    assert slot.hear() == {"event": "effect", "id": "t1", "name": "changing something"}
+    wish = {"event": "effect", "id": "t1", "name": "changing something", "exclusive": False}
+    assert slot.hear() == wish
     slot.say(op="effect", granted=False)
     answer = slot.hear()
     assert answer["outcome"] == "error"
     assert "EffectRefused" in answer["error"]
+
+
+def test_an_effect_is_asked_for_again_while_another_has_the_workspace(slot):
+    slot.run("Misbehave", payload={"how": "effect, then die"})
+    for _ in range(2):
+        assert slot.hear()["event"] == "effect"
+        slot.say(op="effect", granted=False, busy=True)
+    slot.hear()
+    slot.say(op="effect", granted=True)
+    assert slot.ended() == 3
 
 
 def test_a_granted_effect_is_carried_out(slot):
