@@ -38,6 +38,10 @@ class Command:
     """Standard error goes into the same stream, in the order it was written."""
     mounts: Mounts = NOTHING_MORE
     variables: dict[str, str] = field(default_factory=dict)
+    input: Path | None = None
+    """What standard input reads; nothing by default."""
+    user: tuple[int, int] | None = None
+    """As whom a worker that is root runs it, instead of as the view's owner."""
 
     @property
     def environ(self) -> dict[str, str]:

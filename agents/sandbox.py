@@ -122,13 +122,15 @@ class Sandbox:
         begun = time.monotonic()
         bounds = self.settings.shown_output_bytes, self.settings.max_output_bytes
         launcher = in_bubblewrap if self.held.kind == "bubblewrap" else under_keeper
+        user = command.user or self.user_for(command.view.source)
         with (
-            launcher(command, self.settings, self.user_for(command.view.source)) as launch,
+            launcher(command, self.settings, user) as launch,
+            Path(command.input or os.devnull).open("rb") as given,
             Capture(*bounds, command.output) as output,
             Capture(*bounds) as errors,
         ):
             until = begun + timeout.total_seconds()
-            child = _start(launch, merged=command.merged)
+            child = _start(launch, merged=command.merged, stdin=given.fileno())
             ended = follow(child, until, (output, errors), watch, launch.kill_with)
             if not (ended.killed or launch.reached_the_command()):
                 heard = (output if command.merged else errors).output().text.strip()
@@ -152,7 +154,8 @@ class Sandbox:
             CommandNotFound: the environment has no such program.
         """
         launcher = in_bubblewrap if self.held.kind == "bubblewrap" else under_keeper
-        with launcher(command, self.settings, self.user_for(command.view.source)) as launch:
+        user = command.user or self.user_for(command.view.source)
+        with launcher(command, self.settings, user) as launch:
             child = _start(launch, merged=False, stdin=subprocess.PIPE)
             try:
                 yield child
