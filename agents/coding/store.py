@@ -1,0 +1,305 @@
+"""An attempt's own git objects: it reads the repository's and writes none there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agents.bubblewrap import Mounts, View
+from agents.coding.git import ChangeRefused, Git
+from agents.coding.patch import FileChange, Patch, Status
+from agents.coding.repository import Repository
+
+LARGEST_PATCH = 16 * 1024 * 1024
+"""Bytes of a patch's text: it is kept with the task, and read by a person."""
+MADE_BY_TOOLS = (
+    "__pycache__/", "*.py[co]", ".pytest_cache/", ".ruff_cache/", ".mypy_cache/", ".hypothesis/",
+    ".tox/", ".nox/", ".coverage", ".coverage.*", ".DS_Store",
+)  # fmt: skip
+"""Never part of a change unless it is tracked (gitignore(5))."""
+LINK, SUBMODULE = "120000", "160000"
+SETTINGS = ("core.looseCompression=1", "core.fsync=none")
+DIFF = ("diff", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+STATUSES: dict[str, Status] = {"A": "added", "D": "deleted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file in a tree."""
+
+    mode: str
+    """Six octal digits."""
+    blob: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.mode not in (LINK, SUBMODULE)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs between two trees; None where it is not there."""
+
+    path: str
+    before: Version | None
+    after: Version | None
+
+
+class Store:
+    """Trees, checkouts and differences. Indexes are named, and last as long as the attempt."""
+
+    def __init__(self, git: Git, folder: Path, repository: Repository | None) -> None:
+        """``folder`` belongs to whom commands run as. What an earlier Store made there is used."""
+        self._folder = folder
+        self._repository = folder / "repository"
+        objects = repository.object_folders() if repository else []
+        settings = repository.settings(git) if repository else {}
+        self._hash = settings.pop("extensions.objectformat", "sha1")
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        excludes = f"core.excludesFile={folder / 'excludes'}"
+        self.git = replace(
+            git,
+            view=View(folder, folder, writable=True),
+            mounts=Mounts(visible=objects),
+            settings=(*SETTINGS, *lines, excludes),
+        )
+        if not (self._repository / "HEAD").is_file():
+            self._make(objects, repository)
+
+    def _make(self, objects: Sequence[Path], repository: Repository | None) -> None:
+        (self._folder / "excludes").write_text(
+            "\n".join((*MADE_BY_TOOLS, _info(repository, "exclude")))
+        )
+        self.git.run(
+            *("init", "--quiet", "--bare", "--template=", f"--object-format={self._hash}"),
+            str(self._repository),
+        )
+        info = self._repository / "objects" / "info"
+        (info / "alternates").write_text("".join(f"{folder}\n" for folder in objects))
+        attributes = self._repository / "info"
+        attributes.mkdir(exist_ok=True)
+        (attributes / "attributes").write_text(_info(repository, "attributes"))
+
+    def run(
+        self, *arguments: str, index: str = "", work_tree: Path | None = None, given: bytes = b""
+    ) -> bytes:
+        """git on these objects. Paths in its arguments are relative to the work tree.
+
+        Raises:
+            GitFailed: it did not end with 0.
+        """
+        return self.git.run(
+            *arguments, given=given, variables=self.variables(index or "any", work_tree)
+        )
+
+    def variables(self, index: str, work_tree: Path | None = None) -> dict[str, str]:
+        return {
+            "GIT_DIR": str(self._repository),
+            "GIT_INDEX_FILE": str(self._folder / f"{index}.index"),
+            "GIT_WORK_TREE": str(work_tree or self._folder),
+        }
+
+    def tree_of(self, index: str) -> str:
+        return self.run("write-tree", index=index).decode().strip()
+
+    def read(self, tree: str, index: str) -> None:
+        self.run("read-tree", tree, index=index)
+
+    def base(self, commit: str, inside: str) -> str | None:
+        """The tree of a commit, of ``inside`` only: a folder that is a workspace sees no other.
+
+        With what the folders above say of ignored files and line ends. None where nothing inside
+        it is tracked.
+        """
+        if not inside:
+            return self.run("rev-parse", f"{commit}^{{tree}}").decode().strip()
+        kind = self.run("ls-tree", "-z", commit, "--", inside).decode().split(" ", 2)
+        if kind[1:2] != ["tree"]:
+            return None
+        above = [
+            "",
+            *(f"{'/'.join(inside.split('/')[:n])}/" for n in range(1, inside.count("/") + 1)),
+        ]
+        names = [f"{folder}{name}" for folder in above for name in (".gitignore", ".gitattributes")]
+        listed = self.run("ls-tree", "-z", commit, "--", *names)
+        self.run("read-tree", "--empty", index="base")
+        self.run("read-tree", f"--prefix={inside}/", f"{commit}:{inside}", index="base")
+        self.run("update-index", "-z", "--index-info", index="base", given=listed)
+        return self.tree_of("base")
+
+    def check_out(self, tree: str, index: str, folder: Path) -> None:
+        """Write the tree's files to an empty folder."""
+        self.run("read-tree", "--reset", "-u", tree, index=index, work_tree=folder)
+
+    def update(self, before: str, after: str, index: str, folder: Path) -> None:
+        """Make of a checkout of one tree one of another."""
+        self.run("read-tree", "-m", "-u", before, after, index=index, work_tree=folder)
+
+    def snapshot(self, index: str, folder: Path, *options: str) -> str:
+        """The tree of the folder's files as they are now, ignored ones left out."""
+        self.run("add", "--all", *options, index=index, work_tree=folder)
+        return self.tree_of(index)
+
+    def files(self, tree: str) -> dict[str, Version]:
+        """Every file, link and submodule of a tree by its path."""
+        found = {}
+        for line in self.run("ls-tree", "-r", "-z", tree).split(b"\0")[:-1]:
+            facts, _, path = line.partition(b"\t")
+            mode, _kind, blob = facts.decode().split(" ")
+            found[os.fsdecode(path)] = Version(mode, blob)
+        return found
+
+    def changed(self, tree: str, versions: dict[str, Version | None], index: str) -> str:
+        """The tree with other versions of some files, None for no file."""
+        self.read(tree, index)
+        nothing = "0" * len(tree)
+        lines = [
+            f"{version.mode} {version.blob} 0\t{path}" if version else f"0 {nothing}\t{path}"
+            for path, version in versions.items()
+        ]
+        given = os.fsencode("".join(f"{line}\0" for line in lines))
+        self.run("update-index", "-z", "--index-info", index=index, given=given)
+        return self.tree_of(index)
+
+    def patched(self, tree: str, text: str, inside: str, index: str) -> str:
+        """The tree with a patch that was made on exactly this tree.
+
+        Raises:
+            GitFailed: it was not.
+        """
+        if not text.strip():
+            return tree
+        self.read(tree, index)
+        self.apply(text, inside, index)
+        return self.tree_of(index)
+
+    def apply(self, text: str, inside: str, index: str, *options: str) -> bytes:
+        return self.run(
+            *("apply", "--cached", "--whitespace=nowarn", *options),
+            *([f"--directory={inside}"] if inside else []),
+            "-",
+            index=index,
+            given=text.encode(),
+        )
+
+    def fake_ancestor(self, index: str) -> str:
+        """The option of ``apply`` that puts what a patch begins from into an index instead."""
+        return f"--build-fake-ancestor={self._folder / f'{index}.index'}"
+
+    def numstat(self, section: str, inside: str) -> bytes:
+        """The path that one file's part of a patch is about."""
+        return self.apply(section, inside, "any", "--numstat", "-z").split(b"\t")[2].rstrip(b"\0")
+
+    def blob(self, blob: str) -> bytes:
+        return self.run("cat-file", "blob", blob)
+
+    def keep(self, content: bytes) -> str:
+        """The blob of a content, made as it is."""
+        return self.run("hash-object", "-w", "--stdin", given=content).decode().strip()
+
+    def merged_file(self, ours: bytes, base: bytes, theirs: bytes) -> tuple[int, bytes]:
+        """How many conflicts a three-way merge has, and its text with them marked."""
+        sides = {"workspace": ours, "before": base, "patch": theirs}
+        for name, content in sides.items():
+            (self._folder / f"merge.{name}").write_bytes(content)
+        labels = [word for name in sides for word in ("-L", name)]
+        files = [str(self._folder / f"merge.{name}") for name in sides]
+        return self.git.ended("merge-file", "-p", *labels, *files, fine=range(128))
+
+    def changes(self, before: str, after: str) -> list[Change]:
+        """What differs between two trees, by path."""
+        words = self.run(*DIFF, "--raw", "--no-abbrev", "-z", before, after).split(b"\0")[:-1]
+        found = []
+        for facts, path in zip(words[::2], words[1::2], strict=True):
+            old, new, old_blob, new_blob, _status = facts.decode()[1:].split(" ")
+            found.append(
+                Change(
+                    os.fsdecode(path),
+                    Version(old, old_blob) if old.strip("0") else None,
+                    Version(new, new_blob) if new.strip("0") else None,
+                )
+            )
+        return found
+
+    def patch(self, before: str, after: str, inside: str, base_commit: str) -> Patch:
+        """The patch from one tree to the other, with paths relative to ``inside``.
+
+        Raises:
+            ChangeRefused: it is too large, or names a file whose name is not text.
+        """
+        relative = [f"--relative={inside}/"] if inside else []
+        listed = self.run(*DIFF, *relative, "--raw", "--numstat", "-z", before, after)
+        try:
+            files = _file_changes(listed.decode())
+        except UnicodeDecodeError:
+            raise ChangeRefused("the name of a changed file is not valid UTF-8") from None
+        body = self.run(*DIFF, *relative, "--binary", before, after)
+        text = _storable(body)
+        if text is None:
+            text = "".join(self._section(before, after, relative, file.path) for file in files)
+        if len(text) > LARGEST_PATCH:
+            raise ChangeRefused(
+                f"the change is a patch of {len(text):,} characters; {LARGEST_PATCH:,} can be kept"
+            )
+        return Patch(text, base_commit, files)
+
+    def _section(self, before: str, after: str, relative: list[str], path: str) -> str:
+        """One file's part of a patch, in git's binary form where it is not storable as text."""
+        wanted = (
+            *DIFF,
+            *relative,
+            "--binary",
+            before,
+            after,
+            "--",
+            f":(top,literal){self._full(relative, path)}",
+        )
+        text = _storable(self.run(*wanted))
+        if text is None:
+            attributes = self._repository / "info" / "attributes"
+            usual = attributes.read_text()
+            attributes.write_text("* -diff\n")
+            text = _storable(self.run(*wanted))
+            attributes.write_text(usual)
+        if text is None:
+            raise ChangeRefused(f"the change of {path} cannot be written as a text")
+        return text
+
+    @staticmethod
+    def _full(relative: list[str], path: str) -> str:
+        return f"{relative[0].partition('=')[2]}{path}" if relative else path
+
+
+def _storable(text: bytes) -> str | None:
+    try:
+        return None if b"\0" in text else text.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _file_changes(listed: str) -> tuple[FileChange, ...]:
+    """From ``git diff --raw --numstat -z``: first the one kind of line for all, then the other."""
+    words = listed.split("\0")[:-1]
+    raw = [n for n, word in enumerate(words) if word.startswith(":")]
+    statuses = {words[n + 1]: words[n].rpartition(" ")[2] for n in raw}
+    changes = []
+    for line in words[2 * len(raw) :]:
+        added, removed, path = line.split("\t", 2)
+        binary = added == "-"
+        status = STATUSES.get(statuses[path], "modified")
+        changes.append(
+            FileChange(
+                path, status, 0 if binary else int(added), 0 if binary else int(removed), binary
+            )
+        )
+    return tuple(changes)
+
+
+def _info(repository: Repository | None, name: str) -> str:
+    """The repository's own ``info/exclude`` or ``info/attributes``."""
+    file = repository.common_dir / "info" / name if repository else None
+    if file is None or file.is_symlink() or not file.is_file():
+        return ""
+    return file.read_text(errors="replace")
