@@ -142,7 +142,7 @@ class Merge:
 
     def _by_context(self, section: str) -> None:
         """Without its beginning there is no third side: the lines around a hunk must be there."""
-        path = os.fsdecode(self._store.numstat(section, self._inside))
+        path = self._store.paths(section, self._inside)[0]
         try:
             self._store.read(self._ours, "context")
             self._store.apply(section, self._inside, "context")

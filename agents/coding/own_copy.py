@@ -12,10 +12,11 @@ from pathlib import Path
 
 from agents.bubblewrap import Mounts, View
 from agents.coding.git import ChangeRefused, GitFailed
+from agents.coding.journal import PLAIN_PRIVATE, recover
 from agents.coding.origin import Origin, made_for
 from agents.coding.patch import Patch
 from agents.coding.store import MADE_BY_TOOLS, SUBMODULE
-from agents.coding.worktrees import PRIVATE, worktree
+from agents.coding.worktrees import worktree
 from agents.contract import JSON, ProcessorContext, Workspace
 from agents.private_copy import private_copy
 from agents.sandbox import Sandbox
@@ -23,8 +24,6 @@ from agents.toolchain import of_workspace
 
 INSTALLED = "node_modules"
 """What a project installs beside its files, and finds there: commands see it, read-only."""
-PLAIN_PRIVATE = f".{PRIVATE}"
-"""Our folder in a workspace that is no repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,7 @@ class OwnCopy:
             GitFailed: whatever else git said.
         """
         origin = Origin.of_attempt(context, sandbox, start)
+        recover(origin.root)
         owner = sandbox.user_for(origin.root)
         name = f"ollama-coder-{context.task_id}-{context.attempt}-{secrets.token_hex(4)}"
         making = _checked_out if origin.repository else _copied

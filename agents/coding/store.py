@@ -188,9 +188,14 @@ class Store:
         """The option of ``apply`` that puts what a patch begins from into an index instead."""
         return f"--build-fake-ancestor={self._folder / f'{index}.index'}"
 
-    def numstat(self, section: str, inside: str) -> bytes:
-        """The path that one file's part of a patch is about."""
-        return self.apply(section, inside, "any", "--numstat", "-z").split(b"\t")[2].rstrip(b"\0")
+    def paths(self, text: str, inside: str = "") -> list[str]:
+        """The path of each file that a patch is about, in its order.
+
+        Raises:
+            GitFailed: it is no patch.
+        """
+        lines = self.apply(text, inside, "any", "--numstat", "-z").split(b"\0")[:-1]
+        return [os.fsdecode(line.split(b"\t", 2)[2]) for line in lines if b"\t" in line]
 
     def blob(self, blob: str) -> bytes:
         return self.run("cat-file", "blob", blob)

@@ -18,6 +18,7 @@ from agents.bubblewrap import Mounts, View
 from agents.coding.git import Git, GitFailed, RepositoryRefused
 from agents.coding.repository import Repository
 from agents.launch import Command
+from agents.private_copy import OPEN_FOLDER
 from agents.sandbox import Sandbox
 from agents.toolchain import of_console
 
@@ -25,7 +26,6 @@ PRIVATE = "ollama-coder"
 """Our folder in the repository's own."""
 NAME = re.compile(r"ollama-coder-[A-Za-z0-9-]{1,200}\Z")
 REMOVAL = timedelta(seconds=30)
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,7 +45,7 @@ def worktree(
     with _attempts(repository) as attempts:
         with _locked(attempts):
             _sweep(repository, git.sandbox, attempts)
-            held = _locked_file(attempts, name, os.O_EXCL)
+            held = locked_file(attempts, name, os.O_EXCL)
             try:
                 _add(repository, git, commit, folder / name)
             except BaseException:
@@ -112,14 +112,14 @@ def _attempts(repository: Repository) -> Iterator[int]:
 @contextmanager
 def _locked(attempts: int) -> Iterator[None]:
     """Nobody else adds or removes a work tree meanwhile: git itself loses races there."""
-    lock = _locked_file(attempts, "../lock")
+    lock = locked_file(attempts, "../lock")
     try:
         yield
     finally:
         os.close(lock)
 
 
-def _locked_file(folder: int, name: str, flags: int = 0) -> int:
+def locked_file(folder: int, name: str, flags: int = 0) -> int:
     """A descriptor that holds the lock; it is dropped with the last copy of the descriptor."""
     locked = os.open(name, OPEN_LOCK | flags, 0o600, dir_fd=folder)
     if os.getuid() == 0:
