@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -318,6 +320,53 @@ def test_killed_at_any_step_the_workspace_is_whole(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) > 30
+
+
+def _edit_and_apply(desk: Desk, number: int, together: object) -> None:
+    old, new = f"line {number}\n", f"LINE {number}\n"
+    patch = desk.patch(edit("app.py", old, new))
+    together.wait()
+    assert desk.apply(patch) == Applied("applied", ("app.py",))
+
+
+def test_patches_that_come_together_all_stay(desk: Desk) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    numbers = (2, 7, 12, 17)
+    together = spawn.Barrier(len(numbers))
+    others = [
+        spawn.Process(
+            target=_edit_and_apply,
+            args=(replace(desk, scratch=desk.scratch / str(number)), number, together),
+        )
+        for number in numbers
+    ]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(50)
+    assert [other.exitcode for other in others] == [0] * len(numbers)
+    expected = LINES
+    for number in numbers:
+        expected = expected.replace(f"line {number}\n", f"LINE {number}\n")
+    assert (desk.root / "app.py").read_text() == expected
+    assert git(desk.root, "worktree", "list").count("\n") == 0
+
+
+def test_what_is_written_belongs_to_the_workspaces_owner(desk: Desk) -> None:
+    owner = (1234, 1234) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    for path in [desk.root, *desk.root.rglob("*")]:
+        os.chown(path, *owner, follow_symlinks=False)
+
+    def change(folder: Path) -> None:
+        assert (folder.stat().st_uid, folder.stat().st_gid) == owner
+        edit("app.py", "line 3\n", "three\n")(folder)
+        (folder / "made").mkdir()
+        (folder / "made" / "new.py").write_text("new\n")
+
+    patch = desk.patch(change)
+    assert desk.apply(patch) == Applied("applied", ("app.py", "made/new.py"))
+    found = [path.stat() for path in desk.root.rglob("*")]
+    assert {(file.st_uid, file.st_gid) for file in found} == {owner}
 
 
 def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(tmp_path: Path) -> None:
