@@ -181,6 +181,15 @@ def test_a_conflict_names_the_lines_and_writes_nothing(desk: Desk) -> None:
     assert context.effects == []
 
 
+def test_what_another_wrote_before_the_effect_was_granted_stays(desk: Desk) -> None:
+    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
+    context = desk.context()
+    context.at_effect = lambda: edit("app.py", "line 12\n", "yours\n")(desk.root)
+    assert apply(patch, [], context, desk.sandbox) == Applied("applied", ("app.py",))
+    expected = LINES.replace("line 3\n", "mine\n").replace("line 12\n", "yours\n")
+    assert (desk.root / "app.py").read_text() == expected
+
+
 def test_what_changes_before_the_effect_is_granted_is_seen(desk: Desk) -> None:
     patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
     context = desk.context()
