@@ -42,6 +42,9 @@ class Command:
     """What standard input reads; nothing by default."""
     user: tuple[int, int] | None = None
     """As whom a worker that is root runs it, instead of as the view's owner."""
+    inherited: Sequence[int] = ()
+    """Descriptors it holds too: a lock is then kept until all of it has ended, even if we are
+    killed."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -109,7 +112,7 @@ def in_bubblewrap(
         yield Launch(
             argv=["bwrap", *descriptors, "--", *argv],
             environ={"PATH": os.environ.get("PATH", os.defpath)},
-            pass_fds=[arguments.fileno(), status.fileno(), *namespaces],
+            pass_fds=[arguments.fileno(), status.fileno(), *namespaces, *command.inherited],
             kill_with=signal.SIGKILL,
             status=status,
         )
@@ -139,7 +142,7 @@ def under_keeper(
         yield Launch(
             argv=[*program, json.dumps(limits), str(command.view.source), "--", *command.located()],
             environ=command.environ | {"HOME": home, "TMPDIR": home},
-            pass_fds=[status.fileno()],
+            pass_fds=[status.fileno(), *command.inherited],
             kill_with=signal.SIGTERM,
             status=status,
         )

@@ -80,6 +80,7 @@ class Git:
     user: tuple[int, int] | None = None
     settings: Sequence[str] = ()
     """More ``name=value``, which win over the repository's own."""
+    inherited: Sequence[int] = ()
 
     @classmethod
     def of_attempt(cls, context: ProcessorContext, sandbox: Sandbox, view: View) -> Git:
@@ -122,6 +123,7 @@ class Git:
                 variables={**VARIABLES, **(variables or {})},
                 input=source,
                 user=self.user,
+                inherited=self.inherited,
             )
             try:
                 finished = self.sandbox.run(command, self.remaining())

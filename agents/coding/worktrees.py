@@ -43,22 +43,22 @@ def worktree(
         GitFailed: git could not add it.
     """
     with _attempts(repository) as attempts:
-        with _locked(attempts):
-            _sweep(repository, git.sandbox, attempts)
+        with _locked(attempts) as lock:
+            _sweep(repository, git.sandbox, attempts, lock)
             held = locked_file(attempts, name, os.O_EXCL)
             try:
-                _add(repository, git, commit, folder / name)
+                _add(repository, replace(git, inherited=[lock]), commit, folder / name)
             except BaseException:
-                _remove(repository, git.sandbox, attempts, [name])
+                _remove(repository, git.sandbox, attempts, lock, [name])
                 os.close(held)
                 raise
         try:
             yield
         finally:
             try:
-                with _locked(attempts):
-                    _remove(repository, git.sandbox, attempts, [name])
-                    _sweep(repository, git.sandbox, attempts)
+                with _locked(attempts) as lock:
+                    _remove(repository, git.sandbox, attempts, lock, [name])
+                    _sweep(repository, git.sandbox, attempts, lock)
             finally:
                 os.close(held)
 
@@ -68,8 +68,8 @@ def sweep(root: Path, sandbox: Sandbox) -> int:
     repository = Repository.around(root)
     if repository is None or not (repository.common_dir / PRIVATE).is_dir():
         return 0
-    with _attempts(repository) as attempts, _locked(attempts):
-        return _sweep(repository, sandbox, attempts)
+    with _attempts(repository) as attempts, _locked(attempts) as lock:
+        return _sweep(repository, sandbox, attempts, lock)
 
 
 @contextmanager
@@ -110,11 +110,14 @@ def _attempts(repository: Repository) -> Iterator[int]:
 
 
 @contextmanager
-def _locked(attempts: int) -> Iterator[None]:
-    """Nobody else adds or removes a work tree meanwhile: git itself loses races there."""
+def _locked(attempts: int) -> Iterator[int]:
+    """Nobody else adds or removes a work tree meanwhile: git itself loses races there.
+
+    Whatever adds or removes one holds the lock's descriptor too: it may outlive us by a moment.
+    """
     lock = locked_file(attempts, "../lock")
     try:
-        yield
+        yield lock
     finally:
         os.close(lock)
 
@@ -147,10 +150,10 @@ def _add(repository: Repository, git: Git, commit: str, path: Path) -> None:
     )
 
 
-def _sweep(repository: Repository, sandbox: Sandbox, attempts: int) -> int:
+def _sweep(repository: Repository, sandbox: Sandbox, attempts: int, lock: int) -> int:
     dead = [name for name in os.listdir(attempts) if NAME.match(name) and _is_dead(attempts, name)]
     if dead:
-        _remove(repository, sandbox, attempts, dead)
+        _remove(repository, sandbox, attempts, lock, dead)
     return len(dead)
 
 
@@ -168,7 +171,9 @@ def _is_dead(attempts: int, name: str) -> bool:
     return True
 
 
-def _remove(repository: Repository, sandbox: Sandbox, attempts: int, names: Sequence[str]) -> None:
+def _remove(
+    repository: Repository, sandbox: Sandbox, attempts: int, lock: int, names: Sequence[str]
+) -> None:
     """Forget the work trees, also those that git was killed in the middle of adding.
 
     As the repository's owner and seeing nothing else: the paths are his to bend.
@@ -177,8 +182,14 @@ def _remove(repository: Repository, sandbox: Sandbox, attempts: int, names: Sequ
     if worktrees.is_dir():
         view = View(repository.common_dir, repository.common_dir, writable=True)
         paths = [str(worktrees / name) for name in names]
-        command = Command(["/usr/bin/rm", "-rf", "--", *paths], view, of_console())
-        finished = sandbox.run(replace(command, user=repository.owner), REMOVAL)
+        command = Command(
+            ["/usr/bin/rm", "-rf", "--", *paths],
+            view,
+            of_console(),
+            user=repository.owner,
+            inherited=[lock],
+        )
+        finished = sandbox.run(command, REMOVAL)
         if finished.exit_code != 0:
             raise GitFailed(f"a work tree cannot be removed: {finished.output.text.strip()}")
         with contextlib.suppress(OSError):  # others are there, or it has gone with git's own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -444,6 +445,41 @@ def test_the_dead_are_swept_and_the_living_are_not(
         assert worktrees(repository) == 1
     assert is_untouched(repository)
     assert sweep(repository, sandbox) == 0
+
+
+def _runs(word: str) -> bool:
+    for words in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if word.encode() in words.read_bytes():
+                return True
+    return False
+
+
+def _run_with_a_lock(root: Path, held: Held, begun: object, seconds: str) -> None:
+    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    view = View(root, root, writable=False)
+    command = Command(["sleep", seconds], view, of_console(), inherited=[lock])
+    sandbox = Sandbox(held, SandboxSettings())
+    sandbox.run(command, timedelta(seconds=60), watch=lambda _output: begun.set())
+
+
+def test_a_killed_attempts_lock_is_kept_until_its_command_has_ended(
+    root: Path, bubblewrap: Held
+) -> None:
+    """git that adds a work tree outlives its attempt by some milliseconds."""
+    spawn = multiprocessing.get_context("spawn")
+    long = f"1000{os.getpid()}"
+    for _ in range(3):
+        begun = spawn.Event()
+        attempt = spawn.Process(target=_run_with_a_lock, args=(root, bubblewrap, begun, long))
+        attempt.start()
+        assert begun.wait(20)
+        with (root / "lock").open("r+b") as lock:
+            attempt.kill()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert not _runs(long)
+        attempt.join()
 
 
 def test_it_works_where_only_limits_hold(
