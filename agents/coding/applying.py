@@ -69,6 +69,8 @@ def apply(
         EffectRefused: it must not be done by this attempt any more.
         WorkspaceMissing, RepositoryRefused, GitFailed, OSError: it cannot be done here.
     """
+    if patch.is_empty:
+        return Applied("already", ())
     plan = _Plan.of_attempt(patch, start, context, sandbox)
     journal.recover(plan.origin.root)
     seen = plan.outcome()

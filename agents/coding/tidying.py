@@ -16,6 +16,8 @@ def tidy(workspace: Workspace, settings: JSON) -> None:
     Raises:
         RepositoryRefused, GitFailed, OSError: it cannot be done here and now.
     """
+    if not workspace.root.is_dir():
+        return
     sandbox = Sandbox(probe(), SandboxSettings.from_settings(settings))
     journal.recover(workspace.root)
     worktrees.sweep(workspace.root, sandbox)

@@ -401,6 +401,24 @@ def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(tmp_path: Pat
     assert b"new a" in {path.read_bytes() for path in kept.iterdir()}
 
 
+def test_an_empty_patch_changes_nothing(desk: Desk) -> None:
+    patch = desk.patch(lambda _folder: None)
+    assert patch.is_empty
+    assert desk.apply(patch) == Applied("already", ())
+
+
+def test_what_a_kill_left_is_tidied(desk: Desk) -> None:
+    attempts = desk.root / ".git" / "ollama-coder" / "attempts"
+    desk.patch(lambda _folder: None)
+    (attempts / "ollama-coder-dead").touch()
+    (desk.root / ".git" / "worktrees" / "ollama-coder-dead").mkdir(parents=True)
+    processor = ApplyProcessor()
+    processor.tidy(Workspace("project", desk.root, Environment()), {})
+    assert list(attempts.iterdir()) == []
+    assert not (desk.root / ".git" / "worktrees").exists()
+    processor.tidy(Workspace("project", desk.root / "missing", Environment()), {})
+
+
 def test_the_processor_tells_how_it_ended(desk: Desk) -> None:
     patch = desk.patch(edit("app.py", "line 3\n", "three\n"))
     processor = ApplyProcessor()
