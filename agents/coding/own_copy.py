@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.bubblewrap import Mounts, View
+from agents.coding.difference import difference
 from agents.coding.git import ChangeRefused, GitFailed
 from agents.coding.journal import PLAIN_PRIVATE, recover
 from agents.coding.origin import Origin, made_for
@@ -92,7 +93,7 @@ class OwnCopy:
         """
         tree = self._snapshot()
         origin = self._origin
-        return self._store.patch(self.start_commit, tree, origin.inside, origin.base_commit)
+        return difference(self._store, self.start_commit, tree, origin.inside, origin.base_commit)
 
     @contextmanager
     def fresh(
@@ -121,7 +122,7 @@ class OwnCopy:
             shutil.rmtree(top, ignore_errors=True)
 
     def _snapshot(self) -> str:
-        paths = ("--", self._origin.inside or ".")
+        paths = ("--", f":(top,literal){self._origin.inside}")
         try:
             tree = self._store.snapshot("copy", self._top, *paths)
             if not self._has_repositories(tree):

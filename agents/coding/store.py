@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.bubblewrap import Mounts, View
-from agents.coding.git import ChangeRefused, Git
-from agents.coding.patch import FileChange, Patch, Status
+from agents.coding.git import Git
 from agents.coding.repository import Repository
 
-LARGEST_PATCH = 16 * 1024 * 1024
-"""Bytes of a patch's text: it is kept with the task, and read by a person."""
 MADE_BY_TOOLS = (
     "__pycache__/", "*.py[co]", ".pytest_cache/", ".ruff_cache/", ".mypy_cache/", ".hypothesis/",
     ".tox/", ".nox/", ".coverage", ".coverage.*", ".DS_Store",
@@ -22,7 +20,6 @@ MADE_BY_TOOLS = (
 LINK, SUBMODULE = "120000", "160000"
 SETTINGS = ("core.looseCompression=1", "core.fsync=none")
 DIFF = ("diff", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
-STATUSES: dict[str, Status] = {"A": "added", "D": "deleted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,78 +225,16 @@ class Store:
             )
         return found
 
-    def patch(self, before: str, after: str, inside: str, base_commit: str) -> Patch:
-        """The patch from one tree to the other, with paths relative to ``inside``.
-
-        Raises:
-            ChangeRefused: it is too large, or names a file whose name is not text.
-        """
-        relative = [f"--relative={inside}/"] if inside else []
-        listed = self.run(*DIFF, *relative, "--raw", "--numstat", "-z", before, after)
+    @contextmanager
+    def every_file_binary(self) -> Iterator[None]:
+        """Differences are in git's binary form meanwhile, whatever the files hold."""
+        attributes = self._repository / "info" / "attributes"
+        usual = attributes.read_text()
+        attributes.write_text("* -diff\n")
         try:
-            files = _file_changes(listed.decode())
-        except UnicodeDecodeError:
-            raise ChangeRefused("the name of a changed file is not valid UTF-8") from None
-        body = self.run(*DIFF, *relative, "--binary", before, after)
-        text = _storable(body)
-        if text is None:
-            text = "".join(self._section(before, after, relative, file.path) for file in files)
-        if len(text) > LARGEST_PATCH:
-            raise ChangeRefused(
-                f"the change is a patch of {len(text):,} characters; {LARGEST_PATCH:,} can be kept"
-            )
-        return Patch(text, base_commit, files)
-
-    def _section(self, before: str, after: str, relative: list[str], path: str) -> str:
-        """One file's part of a patch, in git's binary form where it is not storable as text."""
-        wanted = (
-            *DIFF,
-            *relative,
-            "--binary",
-            before,
-            after,
-            "--",
-            f":(top,literal){self._full(relative, path)}",
-        )
-        text = _storable(self.run(*wanted))
-        if text is None:
-            attributes = self._repository / "info" / "attributes"
-            usual = attributes.read_text()
-            attributes.write_text("* -diff\n")
-            text = _storable(self.run(*wanted))
+            yield
+        finally:
             attributes.write_text(usual)
-        if text is None:
-            raise ChangeRefused(f"the change of {path} cannot be written as a text")
-        return text
-
-    @staticmethod
-    def _full(relative: list[str], path: str) -> str:
-        return f"{relative[0].partition('=')[2]}{path}" if relative else path
-
-
-def _storable(text: bytes) -> str | None:
-    try:
-        return None if b"\0" in text else text.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _file_changes(listed: str) -> tuple[FileChange, ...]:
-    """From ``git diff --raw --numstat -z``: first the one kind of line for all, then the other."""
-    words = listed.split("\0")[:-1]
-    raw = [n for n, word in enumerate(words) if word.startswith(":")]
-    statuses = {words[n + 1]: words[n].rpartition(" ")[2] for n in raw}
-    changes = []
-    for line in words[2 * len(raw) :]:
-        added, removed, path = line.split("\t", 2)
-        binary = added == "-"
-        status = STATUSES.get(statuses[path], "modified")
-        changes.append(
-            FileChange(
-                path, status, 0 if binary else int(added), 0 if binary else int(removed), binary
-            )
-        )
-    return tuple(changes)
 
 
 def _info(repository: Repository | None, name: str) -> str:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -17,87 +12,25 @@ from agents.coding.own_copy import OwnCopy
 from agents.coding.patch import Patch
 from agents.contract import (
     JSON,
-    EffectRefused,
-    Environment,
     PayloadError,
     Rejected,
     Succeeded,
-    Workspace,
 )
-from agents.limits import SandboxSettings
 from agents.processors.apply import ApplyProcessor
-from agents.sandbox import Held, Sandbox
-from tests.agents.conftest import RecordingContext
-from tests.agents.test_own_copy import committed, git
+from agents.sandbox import Sandbox
+from tests.agents.desk import (
+    LINES,
+    Desk,
+    committed,
+    desk,
+    edit,
+    git,
+    repository,
+    sandbox,
+    state,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-LINES = "".join(f"line {number}\n" for number in range(1, 21))
-
-
-@dataclass
-class Fenced(RecordingContext):
-    """Grants effects and remembers them, until the lease is lost."""
-
-    effects: list[tuple[str, bool]] = field(default_factory=list)
-    lost: bool = False
-    at_effect: Callable[[], None] = lambda: None
-
-    def effect(self, name: str, *, exclusive: bool = False) -> None:
-        if self.lost:
-            raise EffectRefused("the lease is lost")
-        self.effects.append((name, exclusive))
-        self.at_effect()
-
-
-@dataclass
-class Desk:
-    """Makes patches of a workspace, and applies them, each in an attempt of its own."""
-
-    root: Path
-    sandbox: Sandbox
-    scratch: Path
-    attempts: int = 0
-
-    def context(self) -> Fenced:
-        self.attempts += 1
-        workspace = Workspace("project", self.root, Environment())
-        return Fenced(self.scratch / f"attempt-{self.attempts}", workspace)
-
-    def patch(self, change: Callable[[Path], object], start: list[JSON] | None = None) -> Patch:
-        with OwnCopy.opened(self.context(), self.sandbox, start or []) as copy:
-            change(copy.folder)
-            return copy.diff()
-
-    def apply(self, patch: Patch, start: list[JSON] | None = None) -> Applied | Conflict:
-        return apply(patch, start or [], self.context(), self.sandbox)
-
-
-@pytest.fixture
-def sandbox(bubblewrap: Held) -> Sandbox:
-    return Sandbox(bubblewrap, SandboxSettings())
-
-
-@pytest.fixture
-def desk(project: Path, sandbox: Sandbox, tmp_path: Path) -> Desk:
-    git(project, "init", "-q")
-    (project / "app.py").write_text(LINES)
-    (project / "gone.py").write_text("gone\n")
-    (project / "sub").mkdir()
-    (project / "sub" / "one.py").write_text("one\n")
-    committed(project)
-    return Desk(project, sandbox, tmp_path)
-
-
-def edit(path: str, old: str, new: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / path).write_text((folder / path).read_text().replace(old, new))
-
-
-def state(root: Path) -> dict[str, tuple[int, bytes]]:
-    return {
-        str(path.relative_to(root)): (path.stat().st_mode & 0o777, path.read_bytes())
-        for path in root.rglob("*")
-        if path.is_file() and not path.is_relative_to(root / ".git")
-    }
+__all__ = ["desk", "repository", "sandbox"]
 
 
 def test_everything_a_patch_can_say_is_applied(desk: Desk) -> None:
@@ -179,33 +112,6 @@ def test_a_conflict_names_the_lines_and_writes_nothing(desk: Desk) -> None:
     assert "-gone" in told["gone.py"]["hunks"]
     assert state(desk.root) == before
     assert context.effects == []
-
-
-def test_what_another_wrote_before_the_effect_was_granted_stays(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
-    context = desk.context()
-    context.at_effect = lambda: edit("app.py", "line 12\n", "yours\n")(desk.root)
-    assert apply(patch, [], context, desk.sandbox) == Applied("applied", ("app.py",))
-    expected = LINES.replace("line 3\n", "mine\n").replace("line 12\n", "yours\n")
-    assert (desk.root / "app.py").read_text() == expected
-
-
-def test_what_changes_before_the_effect_is_granted_is_seen(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
-    context = desk.context()
-    context.at_effect = lambda: edit("app.py", "line 3\n", "yours\n")(desk.root)
-    assert isinstance(apply(patch, [], context, desk.sandbox), Conflict)
-    assert "mine" not in (desk.root / "app.py").read_text()
-
-
-def test_a_lost_lease_writes_nothing(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
-    before = state(desk.root)
-    context = desk.context()
-    context.lost = True
-    with pytest.raises(EffectRefused):
-        apply(patch, [], context, desk.sandbox)
-    assert state(desk.root) == before
 
 
 def test_line_ends_of_the_workspace_are_kept(desk: Desk) -> None:
@@ -318,49 +224,6 @@ def test_a_text_that_is_no_patch_is_a_conflict(desk: Desk, text: str) -> None:
     assert "cannot be read" in ended.as_json()[0]["reason"]
 
 
-def test_killed_at_any_step_the_workspace_is_whole(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.journal_kills", str(tmp_path)],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert int(ended.stdout) > 30
-
-
-def _edit_and_apply(desk: Desk, number: int, together: object) -> None:
-    old, new = f"line {number}\n", f"LINE {number}\n"
-    patch = desk.patch(edit("app.py", old, new))
-    together.wait()
-    assert desk.apply(patch) == Applied("applied", ("app.py",))
-
-
-def test_patches_that_come_together_all_stay(desk: Desk) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    numbers = (2, 7, 12, 17)
-    together = spawn.Barrier(len(numbers))
-    others = [
-        spawn.Process(
-            target=_edit_and_apply,
-            args=(replace(desk, scratch=desk.scratch / str(number)), number, together),
-        )
-        for number in numbers
-    ]
-    for other in others:
-        other.start()
-    for other in others:
-        other.join(50)
-    assert [other.exitcode for other in others] == [0] * len(numbers)
-    expected = LINES
-    for number in numbers:
-        expected = expected.replace(f"line {number}\n", f"LINE {number}\n")
-    assert (desk.root / "app.py").read_text() == expected
-    assert git(desk.root, "worktree", "list").count("\n") == 0
-
-
 def test_what_is_written_belongs_to_the_workspaces_owner(desk: Desk) -> None:
     owner = (1234, 1234) if os.getuid() == 0 else (os.getuid(), os.getgid())
     for path in [desk.root, *desk.root.rglob("*")]:
@@ -378,45 +241,10 @@ def test_what_is_written_belongs_to_the_workspaces_owner(desk: Desk) -> None:
     assert {(file.st_uid, file.st_gid) for file in found} == {owner}
 
 
-def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(tmp_path: Path) -> None:
-    from agents.coding import journal
-    from tests import journal_kills
-
-    root = tmp_path / "root"
-    journal_kills.lay_out(root)
-    killed = (
-        "import os, pathlib, signal, sys\n"
-        "from agents.coding.placing import Place\n"
-        "from tests.journal_kills import write\n"
-        "Place.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "write(pathlib.Path(sys.argv[1]), None)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", killed, str(root)], cwd=ROOT)
-    assert child.wait(20) == -9
-    (root / "a.txt").write_bytes(b"edited by hand")
-    journal.recover(root)
-    files = journal_kills.files(root)
-    assert files == {"a.txt": b"edited by hand", "made/deep/c.txt": b"new c"}
-    kept = next((root / ".git" / "ollama-coder").glob("left-*"))
-    assert b"new a" in {path.read_bytes() for path in kept.iterdir()}
-
-
 def test_an_empty_patch_changes_nothing(desk: Desk) -> None:
     patch = desk.patch(lambda _folder: None)
     assert patch.is_empty
     assert desk.apply(patch) == Applied("already", ())
-
-
-def test_what_a_kill_left_is_tidied(desk: Desk) -> None:
-    attempts = desk.root / ".git" / "ollama-coder" / "attempts"
-    desk.patch(lambda _folder: None)
-    (attempts / "ollama-coder-dead").touch()
-    (desk.root / ".git" / "worktrees" / "ollama-coder-dead").mkdir(parents=True)
-    processor = ApplyProcessor()
-    processor.tidy(Workspace("project", desk.root, Environment()), {})
-    assert list(attempts.iterdir()) == []
-    assert not (desk.root / ".git" / "worktrees").exists()
-    processor.tidy(Workspace("project", desk.root / "missing", Environment()), {})
 
 
 def test_the_processor_tells_how_it_ended(desk: Desk) -> None:

@@ -2,87 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import multiprocessing
 import os
-import subprocess
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from agents.bubblewrap import View
-from agents.coding.git import ChangeRefused, RepositoryRefused, StartConflict
-from agents.coding.own_copy import OwnCopy
-from agents.coding.worktrees import sweep
+from agents.coding.git import ChangeRefused, StartConflict
 from agents.contract import JSON, Environment, Workspace
-from agents.launch import Command
 from agents.limits import SandboxSettings
 from agents.sandbox import Held, Sandbox
-from agents.toolchain import of_console
 from tests.agents.conftest import RecordingContext
+from tests.agents.desk import (
+    committed,
+    desk,
+    git,
+    in_sandbox,
+    is_untouched,
+    opened,
+    repository,
+    sandbox,
+    worktrees,
+)
 
-
-def git(folder: Path, *words: str) -> str:
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-    return subprocess.run(
-        ["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def committed(folder: Path) -> str:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "--allow-empty", "-m", "state")
-    return git(folder, "rev-parse", "HEAD")
-
-
-@pytest.fixture
-def repository(project: Path) -> Path:
-    git(project, "init", "-q")
-    (project / "app.py").write_text("one\ntwo\nthree\n")
-    (project / "src").mkdir()
-    (project / "src" / "deep.py").write_text("deep\n")
-    (project / "run.sh").write_text("#!/bin/sh\n")
-    (project / "run.sh").chmod(0o755)
-    (project / ".gitignore").write_text("*.log\n.env\n")
-    committed(project)
-    (project / ".env").write_text("SECRET=1")
-    return project
-
-
-@pytest.fixture
-def sandbox(bubblewrap: Held) -> Sandbox:
-    return Sandbox(bubblewrap, SandboxSettings())
-
-
-@contextlib.contextmanager
-def opened(
-    context: RecordingContext, sandbox: Sandbox, start: list[JSON] | None = None
-) -> Iterator[OwnCopy]:
-    with OwnCopy.opened(context, sandbox, start or []) as copy:
-        yield copy
-
-
-def in_sandbox(sandbox: Sandbox, copy: OwnCopy, code: str) -> str:
-    """Run Python in the copy, as an agent's command does."""
-    command = Command(["python", "-c", code], copy.view, of_console(), mounts=copy.mounts)
-    finished = sandbox.run(command, timedelta(seconds=20))
-    assert finished.exit_code == 0, finished.output.text
-    return finished.output.text
-
-
-def worktrees(repository: Path) -> int:
-    return git(repository, "worktree", "list", "--porcelain").count("worktree ") - 1
-
-
-def is_untouched(repository: Path) -> bool:
-    git(repository, "fsck", "--strict", "--no-dangling")
-    assert not (repository / ".git" / "worktrees").exists()
-    assert list((repository / ".git" / "ollama-coder" / "attempts").iterdir()) == []
-    return worktrees(repository) == 0 and git(repository, "status", "--porcelain") == ""
+__all__ = ["desk", "repository", "sandbox"]
 
 
 def test_it_is_the_base_commit_and_nothing_else(
@@ -281,105 +224,21 @@ def test_a_folder_that_is_no_repository_is_copied(
         assert copy.diff().is_empty
 
 
-@pytest.mark.parametrize("kind", ["no commit", "ignored", "shallow", "borrowing", "linked", "sha"])
-def test_unusual_repositories_work(
-    kind: str, context: RecordingContext, sandbox: Sandbox, repository: Path, tmp_path: Path
+def test_it_works_where_only_limits_hold(
+    context: RecordingContext, root: Path, bubblewrap: Held
 ) -> None:
-    root = tmp_path / "other"
-    match kind:
-        case "no commit":
-            root.mkdir()
-            git(root, "init", "-q")
-            (root / "app.py").write_text("one\n")
-        case "ignored":
-            root = repository / "build.log"
-            root.mkdir()
-            (root / "app.py").write_text("one\n")
-        case "shallow":
-            committed(repository)
-            git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository}", str(root))
-        case "borrowing":
-            git(tmp_path, "clone", "-q", "--shared", str(repository), str(root))
-        case "linked":
-            git(repository, "worktree", "add", "-q", str(root))
-        case "sha":
-            root.mkdir()
-            git(root, "init", "-q", "--object-format=sha256")
-            (root / "app.py").write_text("one\n")
-            committed(root)
-    context.workspace = Workspace("other", root, Environment())
+    sandbox = Sandbox(Held("rlimits", "asked for by a test"), SandboxSettings())
+    git(root, "init", "-q")
+    (root / "app.py").write_text("one\n")
+    committed(root)
+    context.workspace = Workspace("open", root, Environment())
+    context.folder = root.parent / f"{root.name}-attempt"
+    context.folder.mkdir(mode=0o755)
     with opened(context, sandbox) as copy:
-        assert bool(copy.base_commit) == (kind not in ("no commit", "ignored"))
-        (copy.folder / "app.py").write_text("changed\n")
-        patch = copy.diff()
-        assert [file.path for file in patch.files] == ["app.py"]
-        with copy.fresh(patch) as clean:
-            assert (clean.folder / "app.py").read_text() == "changed\n"
-    assert worktrees(repository) == (kind == "linked")
-
-
-def test_submodules_are_left_empty_and_alone(
-    context: RecordingContext, sandbox: Sandbox, repository: Path, tmp_path: Path
-) -> None:
-    git(tmp_path, "clone", "-q", str(repository), str(tmp_path / "library"))
-    git(
-        repository,
-        *("-c", "protocol.file.allow=always"),
-        *("submodule", "add", "-q", str(tmp_path / "library"), "lib"),
-    )
-    committed(repository)
-    with opened(context, sandbox) as copy:
-        assert list((copy.folder / "lib").iterdir()) == []
         (copy.folder / "app.py").write_text("changed\n")
         assert [file.path for file in copy.diff().files] == ["app.py"]
-    assert is_untouched(repository)
-
-
-def test_what_cannot_be_copied_is_refused_in_words(
-    context: RecordingContext, sandbox: Sandbox, repository: Path, tmp_path: Path
-) -> None:
-    git(tmp_path, "clone", "-q", "--bare", str(repository), str(tmp_path / "bare"))
-    for root in (tmp_path / "bare", repository / ".git" / "objects"):
-        context.workspace = Workspace("odd", root, Environment())
-        with pytest.raises(RepositoryRefused, match="without files"), opened(context, sandbox):
-            pass
-    (tmp_path / "stray").mkdir()
-    (tmp_path / "stray" / ".git").write_text("gitdir: /nowhere\n")
-    context.workspace = Workspace("odd", tmp_path / "stray", Environment())
-    with pytest.raises(RepositoryRefused, match="leads to no repository"), opened(context, sandbox):
-        pass
-
-
-def test_programs_of_the_repositorys_configuration_do_not_run(
-    context: RecordingContext, sandbox: Sandbox, repository: Path
-) -> None:
-    ran = repository / ".git" / "ran"
-    program = repository / ".git" / "program"
-    program.write_text(f"#!/bin/sh\necho $0 >> {ran}\ncat\n")
-    program.chmod(0o755)
-    for hook in ("post-checkout", "reference-transaction", "post-index-change"):
-        (repository / ".git" / "hooks").mkdir(exist_ok=True)
-        (repository / ".git" / "hooks" / hook).symlink_to(program)
-    (repository / ".gitattributes").write_text("*.py filter=evil diff=evil\n")
-    committed(repository)
-    ran.unlink(missing_ok=True)
-    for name in ("filter.evil.smudge", "filter.evil.clean", "diff.evil.textconv", "core.fsmonitor"):
-        git(repository, "config", name, str(program))
-    with opened(context, sandbox) as copy:
-        (copy.folder / "app.py").write_text("changed\n")
-        assert "+changed" in copy.diff().text
-    assert not ran.exists()
-
-
-def test_line_ends_are_as_the_repository_wants_them(
-    context: RecordingContext, sandbox: Sandbox, repository: Path
-) -> None:
-    (repository / ".gitattributes").write_text("*.bat text eol=crlf\n")
-    (repository / "run.bat").write_text("echo\r\n", newline="")
-    committed(repository)
-    with opened(context, sandbox) as copy:
-        assert (copy.folder / "run.bat").read_bytes() == b"echo\r\n"
-        assert copy.diff().is_empty
+        assert View(root, copy.folder, writable=True) == copy.view
+    assert is_untouched(root)
 
 
 def test_a_nested_repository_is_kept_as_files(
@@ -410,90 +269,3 @@ def test_a_change_that_no_patch_can_hold_is_refused_in_words(
         with pytest.raises(ChangeRefused, match="not valid UTF-8"):
             copy.diff()
     assert is_untouched(repository)
-
-
-def _open_and_wait(context: RecordingContext, held: Held, opened_at: object) -> None:
-    with OwnCopy.opened(context, Sandbox(held, SandboxSettings()), []):
-        opened_at.wait()
-        multiprocessing.Event().wait()
-
-
-def test_the_dead_are_swept_and_the_living_are_not(
-    context: RecordingContext, sandbox: Sandbox, repository: Path, tmp_path: Path
-) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    opened_at = spawn.Barrier(3)
-    others = []
-    for number in (1, 2):
-        other = replace(context, folder=tmp_path / f"other-{number}", attempt=number)
-        others.append(
-            spawn.Process(target=_open_and_wait, args=(other, sandbox.held, opened_at), daemon=True)
-        )
-        others[-1].start()
-    opened_at.wait(30)
-    assert worktrees(repository) == 2
-    others[0].kill()
-    others[0].join()
-    # What git leaves of a third when it is killed in the middle.
-    (repository / ".git" / "ollama-coder" / "attempts" / "ollama-coder-half").touch()
-    (repository / ".git" / "worktrees" / "ollama-coder-half").mkdir()
-    assert sweep(repository, sandbox) == 2
-    assert worktrees(repository) == 1
-    others[1].kill()
-    others[1].join()
-    with opened(context, sandbox):
-        assert worktrees(repository) == 1
-    assert is_untouched(repository)
-    assert sweep(repository, sandbox) == 0
-
-
-def _runs(word: str) -> bool:
-    for words in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if word.encode() in words.read_bytes():
-                return True
-    return False
-
-
-def _run_with_a_lock(root: Path, held: Held, begun: object, seconds: str) -> None:
-    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    view = View(root, root, writable=False)
-    command = Command(["sleep", seconds], view, of_console(), inherited=[lock])
-    sandbox = Sandbox(held, SandboxSettings())
-    sandbox.run(command, timedelta(seconds=60), watch=lambda _output: begun.set())
-
-
-def test_a_killed_attempts_lock_is_kept_until_its_command_has_ended(
-    root: Path, bubblewrap: Held
-) -> None:
-    """git that adds a work tree outlives its attempt by some milliseconds."""
-    spawn = multiprocessing.get_context("spawn")
-    long = f"1000{os.getpid()}"
-    for _ in range(3):
-        begun = spawn.Event()
-        attempt = spawn.Process(target=_run_with_a_lock, args=(root, bubblewrap, begun, long))
-        attempt.start()
-        assert begun.wait(20)
-        with (root / "lock").open("r+b") as lock:
-            attempt.kill()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            assert not _runs(long)
-        attempt.join()
-
-
-def test_it_works_where_only_limits_hold(
-    context: RecordingContext, root: Path, bubblewrap: Held
-) -> None:
-    sandbox = Sandbox(Held("rlimits", "asked for by a test"), SandboxSettings())
-    git(root, "init", "-q")
-    (root / "app.py").write_text("one\n")
-    committed(root)
-    context.workspace = Workspace("open", root, Environment())
-    context.folder = root.parent / f"{root.name}-attempt"
-    context.folder.mkdir(mode=0o755)
-    with opened(context, sandbox) as copy:
-        (copy.folder / "app.py").write_text("changed\n")
-        assert [file.path for file in copy.diff().files] == ["app.py"]
-        assert View(root, copy.folder, writable=True) == copy.view
-    assert is_untouched(root)
