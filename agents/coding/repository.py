@@ -46,6 +46,14 @@ class Repository:
         return None
 
     @property
+    def named(self) -> tuple[str, str]:
+        """The options that name it to git.
+
+        With a work tree that is there: the one a submodule's configuration names is not shown.
+        """
+        return f"--git-dir={self.git_dir}", f"--work-tree={self.git_dir}"
+
+    @property
     def owner(self) -> tuple[int, int]:
         found = self.common_dir.stat()
         return found.st_uid, found.st_gid
@@ -70,18 +78,16 @@ class Repository:
         Raises:
             RepositoryRefused: git cannot read the repository.
         """
-        at = f"--git-dir={self.git_dir}"
         try:
             found = self.reading(git).run(
-                at, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1)
+                *self.named, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1)
             )
         except GitFailed as error:
             raise RepositoryRefused(f"the repository {self.top} cannot be read: {error}") from error
         return found.decode().strip()
 
     def has_commit(self, git: Git, commit: str) -> bool:
-        at = f"--git-dir={self.git_dir}"
-        code, _ = self.reading(git).ended(at, "cat-file", "-e", f"{commit}^{{commit}}")
+        code, _ = self.reading(git).ended(*self.named, "cat-file", "-e", f"{commit}^{{commit}}")
         return code == 0
 
     def settings(self, git: Git) -> dict[str, str]:
@@ -91,8 +97,7 @@ class Repository:
         """
         wanted = "^(core\\.(autocrlf|eol|filemode|symlinks|ignorecase)|extensions\\.objectformat)$"
         options = ("--local", "--no-includes", "-z", "--get-regexp", wanted)
-        at = f"--git-dir={self.git_dir}"
-        listed = self.reading(git).run(at, "config", *options, fine=(0, 1))
+        listed = self.reading(git).run(*self.named, "config", *options, fine=(0, 1))
         entries = (entry.partition("\n") for entry in listed.decode().split("\0") if entry)
         return {name: value if line else "true" for name, line, value in entries}
 

@@ -143,6 +143,7 @@ def _add(repository: Repository, git: Git, commit: str, path: Path) -> None:
         user=repository.owner,
     ).run(
         f"--git-dir={common}",
+        f"--work-tree={common}",
         *("worktree", "add", "--quiet", "--detach", "--no-checkout"),
         *("--lock", "--reason", "a running task of an agent"),
         str(path),

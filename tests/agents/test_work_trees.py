@@ -36,7 +36,9 @@ from tests.agents.desk import (
 __all__ = ["desk", "repository", "sandbox"]
 
 
-@pytest.mark.parametrize("kind", ["no commit", "ignored", "shallow", "borrowing", "linked", "sha"])
+@pytest.mark.parametrize(
+    "kind", ["no commit", "ignored", "shallow", "borrowing", "linked", "sha", "submodule"]
+)
 def test_unusual_repositories_work(
     kind: str, context: RecordingContext, sandbox: Sandbox, repository: Path, tmp_path: Path
 ) -> None:
@@ -57,6 +59,10 @@ def test_unusual_repositories_work(
             git(tmp_path, "clone", "-q", "--shared", str(repository), str(root))
         case "linked":
             git(repository, "worktree", "add", "-q", str(root))
+        case "submodule":
+            local = ("-c", "protocol.file.allow=always")
+            git(repository, *local, "submodule", "add", "-q", str(repository), "inner")
+            root = repository / "inner"
         case "sha":
             root.mkdir()
             git(root, "init", "-q", "--object-format=sha256")
