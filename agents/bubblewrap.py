@@ -37,18 +37,24 @@ class Mounts:
 
     visible: Sequence[Path] = ()
     writable: Sequence[Path] = ()
+    hidden: Sequence[Path] = ()
+    """Files in whose place an empty one is seen. Each must be there, and not be a link."""
 
 
 def options(
-    view: View, mounts: Mounts, environ: dict[str, str], settings: SandboxSettings
+    view: View, mounts: Mounts, environ: dict[str, str], settings: SandboxSettings, empty: Path
 ) -> list[str]:
-    """Everything between ``bwrap`` and the command, less the user namespace."""
+    """Everything between ``bwrap`` and the command, less the user namespace.
+
+    ``empty`` is a file without content, shown in the place of each that is hidden.
+    """
     return [
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
         *([] if settings.network else ["--unshare-net"]),
         "--die-with-parent", "--new-session",
         *_system(settings),
         *_folders(view, mounts),
+        *(word for file in mounts.hidden for word in ("--ro-bind", str(empty), str(file))),
         "--chdir", str(view.root),
         "--clearenv",
         *(word for name, value in environ.items() for word in ("--setenv", name, value)),

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,10 +93,8 @@ def in_bubblewrap(
     """
     argv = bubblewrap.limited(command.located(), settings)
     visible = [*command.toolchain.folders(), *command.mounts.visible]
-    options = bubblewrap.options(
-        command.view, Mounts(visible, command.mounts.writable), command.environ, settings
-    )
     namespaces = []
+    options: list[str] = []
     if os.getuid() == 0:
         namespaces = [userns.identity_namespace()]
         options += ["--userns", str(namespaces[0]), "--cap-drop", "ALL"]
@@ -104,7 +102,13 @@ def in_bubblewrap(
         argv = userns.become(*user, argv)
     else:
         options += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
-    with _memory_file("status") as status, _memory_file("arguments") as arguments:
+    with (
+        _memory_file("status") as status,
+        _memory_file("arguments") as arguments,
+        _empty_file(needed=bool(command.mounts.hidden)) as empty,
+    ):
+        mounts = replace(command.mounts, visible=visible)
+        options += bubblewrap.options(command.view, mounts, command.environ, settings, empty)
         # Not on the command line: every user of the machine can read that, variables too.
         arguments.write(b"".join(os.fsencode(word) + b"\0" for word in options))
         arguments.seek(0)
@@ -146,6 +150,17 @@ def under_keeper(
             kill_with=signal.SIGTERM,
             status=status,
         )
+
+
+@contextmanager
+def _empty_file(*, needed: bool) -> Iterator[Path]:
+    """A file that everybody may read, for a mount; a file in memory cannot be mounted."""
+    if not needed:
+        yield Path(os.devnull)
+        return
+    with tempfile.NamedTemporaryFile(prefix="oc-empty-") as empty:
+        os.fchmod(empty.fileno(), 0o444)
+        yield Path(empty.name)
 
 
 def _memory_file(name: str) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_a_read_only_view_cannot_be_changed(bench: Bench) -> None:
         assert finished.exit_code != 0, attempt
     assert kept.read_text() == "as it was"
     assert list(bench.root.iterdir()) == [kept]
+
+
+def test_a_hidden_file_is_seen_empty_and_stays_as_it_is(bench: Bench) -> None:
+    secret = bench.root / "inner" / "secret.txt"
+    secret.parent.mkdir(mode=0o777)
+    secret.parent.chmod(0o777)
+    secret.write_text("private")
+    secret.chmod(0o666)
+    code = "wc -c < inner/secret.txt; for verb in 'rm' 'tee' 'truncate -s 1'; do"
+    code += " $verb inner/secret.txt < /dev/null; echo $?; done; mv inner moved; wc -c moved/*"
+    finished = bench.run("sh", "-c", code, writable=True, mounts=Mounts(hidden=[secret]))
+    assert re.sub(r"\w+: .*\n", "", finished.output.text).split() == [
+        "0", "1", "1", "1", "0", "moved/secret.txt",
+    ]  # fmt: skip
+    assert (bench.root / "moved" / "secret.txt").read_text() == "private"
 
 
 def test_a_writable_view_can_be_changed(bench: Bench) -> None:
