@@ -110,7 +110,7 @@ def run_command(
     finished = ground.sandbox.run(
         replace(command, output=spool),
         time_for_commands(context),
-        _guarding_the_disk(context, ground.sandbox.settings, watch or _log_of_output(context)),
+        guarding_the_disk(context, ground.sandbox.settings, watch or _log_of_output(context)),
     )
     if finished.output.truncated:
         shutil.move(spool, context.artefact("output.txt", "text/plain; charset=utf-8"))
@@ -138,7 +138,7 @@ def end_of(finished: Finished) -> str:
     return f"exit code {finished.exit_code}"
 
 
-def _guarding_the_disk(context: ProcessorContext, settings: SandboxSettings, watch: Watch) -> Watch:
+def guarding_the_disk(context: ProcessorContext, settings: SandboxSettings, watch: Watch) -> Watch:
     """Also look at the free space, which the console's own data needs as well."""
     folder = context.workdir
 
