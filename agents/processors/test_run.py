@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
-from pathlib import Path
 from typing import Protocol
 
 from agents.bubblewrap import Mounts, View
@@ -22,19 +20,16 @@ from agents.command_run import (
 from agents.commands import for_path, parse_command
 from agents.contract import JSON, Outcome, ProcessorContext, Rejected, Succeeded
 from agents.junit import write_junit
-from agents.launch import Command, CommandNotFound
+from agents.launch import Command
 from agents.limits import SandboxSettings
 from agents.paths import checked_spelling
 from agents.private_copy import private_copy
+from agents.pytest_reporting import Reporting, is_pytest, why_not
 from agents.sandbox import Finished, probe
 from agents.tally import Tally
 
 DEFAULT_COMMAND = "pytest -v"
-PYTEST_BEGINNINGS = (["pytest"], ["python", "-m", "pytest"], ["python3", "-m", "pytest"])
-PLUGIN = Path(__file__).parent.parent / "pytest_plugin" / "ollama_coder_events.py"
 MAX_RED_LOGGED = 100
-NO_TESTS_COLLECTED = 5
-"""pytest.ExitCode"""
 
 
 class ModuleRunProcessor:
@@ -71,9 +66,8 @@ class ModuleRunProcessor:
             ground = Ground.of_attempt(path, context)
             allowed = ground.sandbox.settings.allowed_commands
             argv = parse_command(payload["test_command"], allowed, "test_command")
-            beginning = next((b for b in PYTEST_BEGINNINGS if argv[: len(b)] == b), None)
-            if beginning:
-                return _PytestRun(ground, path, argv, len(beginning), context).outcome()
+            if is_pytest(argv):
+                return _PytestRun(ground, path, argv, context).outcome()
             return _run_other(ground, path, argv, context)
         except REFUSALS as error:
             return refused(error, path)
@@ -106,16 +100,17 @@ class _PytestRun:
     """One run of pytest that reports through our plugin."""
 
     def __init__(
-        self, ground: Ground, path: str, argv: list[str], beginning: int, context: ProcessorContext
+        self, ground: Ground, path: str, argv: list[str], context: ProcessorContext
     ) -> None:
         self._ground = ground
         self._path = path
         self._asked = for_path(argv, path)
         self._context = context
-        with_plugin = [*argv[:beginning], "-p", PLUGIN.stem, *argv[beginning:]]
-        self._argv = for_path(with_plugin, path)
-        self._events = context.workdir / "events" / "events.jsonl"
-        self._tally = Tally(self._events)
+        user = ground.sandbox.user_for(ground.workspace.root)
+        events = context.workdir / "events"
+        self._reporting = Reporting.prepared(events, ground.toolchain, user)
+        self._argv = for_path(self._reporting.argv(argv), path)
+        self._tally = Tally(self._reporting.events)
 
     def outcome(self) -> Outcome:
         log = self._live_log()
@@ -130,21 +125,13 @@ class _PytestRun:
         return Rejected(reason, result) if reason else Succeeded(result)
 
     def _command(self) -> Command:
-        view = _private_view(self._ground, self._context)
-        self._events.parent.mkdir()
-        if os.getuid() == 0:
-            os.chown(self._events.parent, *self._ground.sandbox.user_for(view.root))
-        toolchain = self._ground.toolchain
-        python_path = [str(PLUGIN.parent), toolchain.variables.get("PYTHONPATH", "")]
+        reporting = self._reporting
         return Command(
             self._argv,
-            view,
-            toolchain,
-            mounts=Mounts(visible=[PLUGIN.parent], writable=[self._events.parent]),
-            variables={
-                "OLLAMA_CODER_EVENTS": str(self._events),
-                "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
-            },
+            _private_view(self._ground, self._context),
+            self._ground.toolchain,
+            mounts=Mounts(visible=reporting.visible, writable=reporting.writable),
+            variables=reporting.variables,
         )
 
     def _live_log(self) -> LiveLog:
@@ -191,29 +178,4 @@ class _PytestRun:
         }
 
     def _reason(self, finished: Finished) -> str:
-        """Why the answer is no; empty when it is yes."""
-        tally = self._tally
-        if tally.unreadable:
-            report = f"its report cannot be read ({tally.unreadable})"
-            return f"pytest: {end_of(finished)}, and {report}{_last_words(finished)}"
-        if tally.exit_code is None:
-            return self._why_it_died(finished)
-        if finished.exit_code == 0 and tally.exit_code == 0:
-            return tally.summary()  # a run with red cases is no success, whatever its exit code
-        if finished.exit_code == NO_TESTS_COLLECTED:
-            return f"no tests were collected in {self._path}"
-        return tally.summary() or f"pytest: {end_of(finished)}{_last_words(finished)}"
-
-    def _why_it_died(self, finished: Finished) -> str:
-        if self._tally.total is None and "No module named pytest" in finished.output.text:
-            raise CommandNotFound(
-                f"pytest is not installed in {self._ground.toolchain.name}; install it there, or "
-                "name another virtualenv in the workspace's environment"
-            )
-        at = f" while {self._tally.running} was running" if self._tally.running else ""
-        return f"pytest did not get to its end{at}: {end_of(finished)}{_last_words(finished)}"
-
-
-def _last_words(finished: Finished) -> str:
-    lines = finished.output.text.strip().splitlines()
-    return f" ({lines[-1].strip()[:300]})" if lines else ""
+        return why_not(self._tally, finished, self._ground.toolchain, self._path)
