@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -84,6 +84,13 @@ class Tools:
         """Findings by the project's own rules."""
         return self._ruff_check([], target, timeout)
 
+    def ruff_lint_files(
+        self, view: View, paths: Sequence[str], timeout: timedelta
+    ) -> Iterator[JSON]:
+        """The same of several files, less those that the project excludes."""
+        first, *others = [Target(view, path, is_folder=False) for path in paths]
+        return self._ruff(["check", "--force-exclude"], first, timeout, others)
+
     def ruff_security(self, target: Target, timeout: timedelta) -> Iterator[JSON]:
         """Findings by the rules of flake8-bandit, whatever the project selects."""
         return self._ruff_check(["--select", "S"], target, timeout)
@@ -95,9 +102,13 @@ class Tools:
     def _ruff_check(self, select: list[str], target: Target, timeout: timedelta) -> Iterator[JSON]:
         return self._ruff(["check", *select], target, timeout)
 
-    def _ruff(self, words: list[str], target: Target, timeout: timedelta) -> Iterator[JSON]:
+    def _ruff(
+        self, words: list[str], target: Target, timeout: timedelta, others: Sequence[Target] = ()
+    ) -> Iterator[JSON]:
+        """``others`` are looked at with it, in the same view."""
         answer = self.workdir / "ruff.jsonl"
         words += ["--no-cache", "--output-format", "json-lines", "--", target.argument]
+        words += [other.argument for other in others]
         finished = self._run("ruff", words, target, timeout, answer)
         # The formatter ends with 2 over a file it cannot parse, and reports that as a finding.
         if finished.exit_code not in {0, 1} and not answer.stat().st_size:

@@ -7,7 +7,7 @@ sight, and never two things at once, so that what was looked at is what is then 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -55,7 +55,7 @@ class Enclosure:
         self._ground = ground
         self._view = view
         self._mounts = mounts
-        self._sandbox = Sandbox(ground.sandbox.held, self.settings)
+        self.sandbox = Sandbox(ground.sandbox.held, self.settings)
 
     @property
     def folder(self) -> Path:
@@ -67,13 +67,27 @@ class Enclosure:
         return self._view.root
 
     @property
+    def seen_only(self) -> View:
+        """The copy for a tool of the console, which reads it and needs none of its secrets."""
+        return replace(self._view, writable=False)
+
+    @property
     def user(self) -> tuple[int, int]:
         """User and group that commands run as, and that files which tools make belong to."""
-        return self._sandbox.user_for(self.folder)
+        return self.sandbox.user_for(self.folder)
 
     def of(self, view: View, mounts: Mounts) -> Enclosure:
         """The same walls around another copy."""
         return Enclosure(self._ground, view, mounts, self.context)
+
+    def refuse_secrets(self, paths: Iterable[str]) -> None:
+        """For the paths that a change names: moving a secret would put its content into a patch.
+
+        Raises:
+            Blocked: one of them holds secrets.
+        """
+        if path := next(filter(self.secrets.match, paths), ""):
+            raise Blocked(f"the change touches {path}, which holds secrets")
 
     def run(
         self,
@@ -107,7 +121,7 @@ class Enclosure:
                 mounts=Mounts(shown, [*self._mounts.writable, *writable], self._hidden(shown)),
                 variables=variables or {},
             )
-            return self._sandbox.run(
+            return self.sandbox.run(
                 command,
                 min(timeout, time_for_commands(self.context)),
                 guarding_the_disk(self.context, self.settings, watch),

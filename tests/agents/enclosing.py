@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 from agents.bubblewrap import Mounts, View
 from agents.coding.enclosure import Enclosure
@@ -26,3 +28,10 @@ def enclosed(
     copy = context.workdir / name
     private_copy(root, copy, ground.sandbox.user_for(root))
     return Enclosure(ground, View(root, copy, writable=True), mounts or Mounts(), context)
+
+
+def as_repository(folder: Path) -> None:
+    """Make the folder, as it is now, the first commit of a repository."""
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *identity, *words], cwd=folder, check=True)

@@ -1,6 +1,7 @@
 """A hostile model tries to get out of its copy; each attempt is held, and counted where it is seen.
 
 What it may run is pytest, so its commands are tests that it wrote: real code in the real sandbox.
+That it cannot rewrite the check is shown in test_proof.py.
 """
 
 from __future__ import annotations
