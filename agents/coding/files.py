@@ -103,13 +103,8 @@ class CopyFiles:
         """
         if not text or len(text) > LONGEST_EXPRESSION:
             raise ToolRefused(f"text must have 1 to {LONGEST_EXPRESSION} characters")
-        try:
-            expression = text if regex else re.escape(text)
-            re.compile(expression)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ToolRefused(f"{text!r} is not a regular expression: {error}") from None
         with self._guarded():
-            return self._found(expression, self._existing(path))
+            return self._found(text if regex else re.escape(text), self._existing(path))
 
     def write_file(self, path: str, content: str) -> str:
         """Write a whole text file, in place of what was there; missing folders are made."""
@@ -223,6 +218,9 @@ class CopyFiles:
             end = "there are more; narrow the search"
         with output.open(encoding="utf-8") as lines:
             said = [json.loads(line) for line in lines if line.endswith("\n")]
-        if said[-1:] == [searching.DONE]:
-            said, end = said[:-1], ""
+        match said:
+            case [*found, searching.DONE]:
+                said, end = found, ""
+            case [{"error": str(why)}]:
+                raise ToolRefused(f"{expression!r} is not a regular expression: {why}")
         return matches(said, limits.shown_bytes, end)

@@ -19,6 +19,7 @@ BINARY_LOOK = 8000
 LONGEST_LINE = 300
 LARGEST_FILE = 4 * 1024 * 1024
 DONE = "done"
+ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,15 @@ def lines_of(file: Path) -> list[str]:
 
 
 def main(request: Request) -> None:
-    """Print ``[path, line, text]`` of each match, as many as are wanted; ``done`` if it was all."""
-    expression = re.compile(request.expression)
+    """Print ``[path, line, text]`` of each match, as many as are wanted; ``done`` if it was all.
+
+    Of what is no expression, ``{"error": why}``.
+    """
+    try:
+        expression = re.compile(request.expression)
+    except (re.error, RecursionError, OverflowError) as error:
+        _say({ERROR: str(error)})
+        return
     skipped = set(request.skipped)
     left = request.most
     for file in files(request):

@@ -15,6 +15,10 @@ MOST_COMPARED = 20_000
 LONGEST_COMPARED = 400
 LEAST_LIKENESS = 0.6
 """Of two lines (difflib's ratio) that are called near."""
+MOST_ASKED = 200
+"""Lines of a text that is not there which are looked for."""
+MOST_RATIOS = 500
+"""Lines that are compared letter by letter: each takes up to milliseconds."""
 MOST_NEAR = 30
 NUMBERED = re.compile(r"^\d+\t")
 
@@ -83,7 +87,7 @@ class TextFile:
 
     def _near(self, wanted: str) -> str:
         """Where something like it is, with the lines as they stand."""
-        asked = wanted.strip("\n").split("\n")
+        asked = wanted.strip("\n").split("\n")[:MOST_ASKED]
         lines = self.lines[:MOST_COMPARED]
         starts = _same_but_for_spaces(asked, lines)
         told = "But for spaces these lines are the same"
@@ -115,14 +119,13 @@ def _like_the_first(asked: list[str], lines: list[str]) -> list[int]:
     matcher = difflib.SequenceMatcher(autojunk=False)
     matcher.set_seq2(first.strip()[:LONGEST_COMPARED])
     best, place = LEAST_LIKENESS, -1
+    left = MOST_RATIOS
     for at, line in enumerate(lines):
         matcher.set_seq1(line.strip()[:LONGEST_COMPARED])
-        if (
-            matcher.real_quick_ratio() > best
-            and matcher.quick_ratio() > best
-            and (likeness := matcher.ratio()) > best
-        ):
-            best, place = likeness, at
+        if left and matcher.real_quick_ratio() > best and matcher.quick_ratio() > best:
+            left -= 1
+            if (likeness := matcher.ratio()) > best:
+                best, place = likeness, at
     return [max(0, place - before)] if place >= 0 else []
 
 

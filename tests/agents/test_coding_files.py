@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ import pytest
 
 from agents.coding.files import CopyFiles, EditLimits
 from agents.coding.refusals import LimitExceeded, ToolRefused
+from agents.coding.text_file import MOST_RATIOS, TextFile
 from tests.agents.conftest import RecordingContext
 from tests.agents.enclosing import enclosed
 
@@ -234,3 +236,38 @@ def test_a_name_that_is_no_text_is_listed_as_text(context: RecordingContext, pro
     files = CopyFiles(enclosed(context), EditLimits())
     assert files.list_files().encode() == b"odd??name"
     assert files.search("needle").encode().startswith(b"odd")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "\0", "a\nb", "\ud800", "x" * 300, "a/" * 3000, "%2e%2e/%2e%2e/etc/passwd", "..\\..\\x",
+        "//etc/passwd", "a/./../../x", " ", "~root/x", "/", "src/app.py/..", "...", "C:\\x", "-rf",
+    ],
+)  # fmt: skip
+def test_an_odd_path_is_an_answer_and_no_error(files: CopyFiles, path: str) -> None:
+    for tool, arguments in (
+        (files.read_file, (path,)),
+        (files.edit_file, (path, "old", "new")),
+        (files.search, ("text", path)),
+        (files.list_files, (path,)),
+    ):
+        with pytest.raises(ToolRefused):
+            tool(*arguments)
+
+
+def test_few_lines_are_compared_letter_by_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    real = difflib.SequenceMatcher.ratio
+
+    def counting(matcher: difflib.SequenceMatcher[str]) -> float:
+        nonlocal compared
+        compared += 1
+        return real(matcher)
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "ratio", counting)
+    letters = "abcdefghijklmnopqrstuvwxyz" * 2
+    anagrams = "".join(f"{letters[at % 26 :]}{letters[: at % 26]}\n" for at in range(2000))
+    with pytest.raises(ToolRefused, match="not in the file"):
+        TextFile(anagrams).replaced(letters[::-1], "new")
+    assert compared == MOST_RATIOS
