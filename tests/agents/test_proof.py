@@ -294,6 +294,39 @@ def test_a_secret_that_is_moved_comes_into_no_patch(
             enclosure.refuse_secrets(file.path for file in patch.files)
 
 
+def test_hooks_that_a_command_plants_are_in_no_patch_and_never_run(
+    context: RecordingContext, broken: Path
+) -> None:
+    as_repository(broken)
+    hooks = sorted((broken / ".git" / "hooks").iterdir())
+    plant = """
+import os, pathlib, subprocess
+def test_plant():
+    subprocess.run(["git", "init", "-q", "."])
+    hook = "#!/bin/sh\\ntouch owned\\n"
+    for name in ("pre-commit", "post-checkout", "post-index-change", "reference-transaction"):
+        planted = pathlib.Path(".git/hooks") / name
+        planted.parent.mkdir(parents=True, exist_ok=True)
+        planted.write_text(hook)
+        planted.chmod(0o755)
+    config = pathlib.Path(".git/config")
+    runs = "= touch owned\\n"
+    config.write_text(f"[core]\\n fsmonitor {runs}[filter \\"x\\"]\\n clean {runs}")
+    pathlib.Path(".gitattributes").write_text("* filter=x\\n")
+"""
+    with copied(context) as (copy, enclosure):
+        (copy.folder / "test_plant.py").write_text(plant)
+        assert run_check(enclosure, [*PYTEST, "test_plant.py"]).ok
+        patch = copy.diff()
+        assert [file.path for file in patch.files] == [".gitattributes", "test_plant.py"]
+        assert not list(copy.folder.rglob("owned"))
+        with copy.fresh(patch) as checkout:
+            assert not list(checkout.folder.rglob("owned"))
+            assert not (checkout.folder / ".git").exists()
+    assert sorted((broken / ".git" / "hooks").iterdir()) == hooks
+    assert not list(broken.rglob("owned"))
+
+
 def test_a_model_is_told_what_is_red(context: RecordingContext, broken: Path) -> None:
     with copied(context) as (_copy, enclosure):
         told = run_check(enclosure, PYTEST).told(2000)
