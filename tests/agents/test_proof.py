@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +14,13 @@ import pytest
 from agents.coding.check_files import decides_the_check
 from agents.coding.checking import run_check
 from agents.coding.enclosure import Enclosure
+from agents.coding.lint import Findings
 from agents.coding.own_copy import OwnCopy
 from agents.coding.proof import Proof, prove
 from agents.coding.refusals import Blocked
 from agents.command_run import Ground
 from tests.agents.conftest import RecordingContext
-from tests.agents.enclosing import BARE, as_repository
+from tests.agents.enclosing import BARE, as_repository, enclosed
 
 PYTEST = ["pytest", "-q", "-p", "no:cacheprovider"]
 WRONG = "def add(a, b):\n    return a - b\n\ndef sub(a, b):\n    return a - b\n"
@@ -99,6 +101,10 @@ def test_what_a_patch_breaks_is_named(context: RecordingContext, broken: Path) -
     assert (proof.cases.fixed, proof.cases.broken) == ([ADD], [SUB])
 
 
+def of_same_name(folder: Path, other: Path) -> set[Path]:
+    return {other / path.relative_to(folder) for path in folder.rglob("*")}
+
+
 def rewrite_the_test(copy: Path) -> None:
     (copy / "tests" / "test_app.py").write_text(TESTS.replace("== 4", "== 0"))
 
@@ -133,26 +139,33 @@ def plant_a_plugin(copy: Path) -> None:
     (info / "entry_points.txt").write_text("[pytest11]\nevil = evil\n")
 
 
-@pytest.mark.parametrize(
-    "rewrite",
-    [
-        rewrite_the_test,
-        delete_the_test,
-        deselect_by_a_hook,
-        deselect_by_settings,
-        put_another_pytest_first,
-        plant_a_plugin,
-    ],
+REWRITES = (
+    rewrite_the_test,
+    delete_the_test,
+    deselect_by_a_hook,
+    deselect_by_settings,
+    put_another_pytest_first,
+    plant_a_plugin,
 )
-def test_rewriting_the_check_does_not_pass_it(
-    context: RecordingContext, broken: Path, rewrite: Edit
-) -> None:
+
+
+def test_rewriting_the_check_does_not_pass_it(context: RecordingContext, broken: Path) -> None:
     as_repository(broken)
-    proof = proven(context, rewrite, ["python", "-m", *PYTEST])
-    assert not proof.ok
-    assert proof.edited
-    assert proof.cases is not None
-    assert (proof.cases.still_red, proof.cases.unchanged) == ([ADD], 2)
+    argv = ["python", "-m", *PYTEST]
+    with copied(context) as (copy, enclosure):
+        before = run_check(enclosure, argv)
+        untouched = context.workdir / "untouched"
+        shutil.copytree(copy.folder, untouched)
+        for rewrite in REWRITES:
+            shutil.copytree(untouched, copy.folder, dirs_exist_ok=True)
+            rewrite(copy.folder)
+            proof = prove(copy, copy.diff(), argv, enclosure, before)
+            for added in set(copy.folder.rglob("*")) - of_same_name(untouched, copy.folder):
+                shutil.rmtree(added) if added.is_dir() else added.unlink(missing_ok=True)
+            assert not proof.ok, rewrite
+            assert proof.edited, rewrite
+            assert proof.cases is not None
+            assert (proof.cases.still_red, proof.cases.unchanged) == ([ADD], 2), rewrite
 
 
 def test_a_check_that_is_no_pytest_cannot_be_rewritten_either(
@@ -219,7 +232,13 @@ def test_where_there_were_no_tests_those_of_the_patch_count(
     assert proof.ok
     assert proof.before.found_no_tests
     assert proof.after.found_no_tests
-    assert not proven(context, lambda copy: (copy / "app.py").write_text(WRONG), argv).ok
+
+
+def test_no_tests_at_all_prove_nothing(context: RecordingContext, project: Path) -> None:
+    (project / "app.py").write_text(RIGHT)
+    as_repository(project)
+    proof = proven(context, lambda copy: (copy / "app.py").write_text(WRONG))
+    assert proof.reason == "no tests were collected in the project"
 
 
 def test_a_module_that_can_be_collected_again_is_fixed(
@@ -264,10 +283,9 @@ def test_a_configuration_that_the_linter_refuses_is_said(
     context: RecordingContext, broken: Path
 ) -> None:
     (broken / "ruff.toml").write_text("no = 'such setting'\n")
-    as_repository(broken)
-    proof = proven(context, fix)
-    assert proof.ok
-    assert "configuration of the linter is wrong" in proof.findings.as_json()["skipped"]
+    unknown = Findings.of(enclosed(context), ["app.py"])
+    change = Findings([]).then(unknown)
+    assert "configuration of the linter is wrong" in change.as_json()["skipped"]
 
 
 def test_a_check_that_does_not_end_proves_nothing(context: RecordingContext, broken: Path) -> None:
