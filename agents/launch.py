@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import select
 import signal
 import sys
 import tempfile
@@ -19,6 +21,8 @@ from agents.limits import SandboxSettings
 from agents.toolchain import Toolchain
 
 NOTHING_MORE = Mounts()
+FIRST_PROCESS = re.compile(rb'"child-pid":\s*(\d+)')
+"""What bubblewrap says of the first process in its PID namespace (bwrap(1), --json-status-fd)."""
 
 
 class CommandNotFound(Exception):
@@ -78,8 +82,31 @@ class Launch:
 
     def reached_the_command(self) -> bool:
         """Did the command itself run and end, whatever its exit code?"""
+        return b'"exit-code"' in self._said()
+
+    def is_empty_within(self, seconds: float) -> bool:
+        """Wait until the last process of the command is gone; False when one stays.
+
+        bubblewrap itself ends, or is killed, before the first process of its PID namespace, with
+        which the kernel ends all others. A keeper leaves nobody.
+        """
+        first = FIRST_PROCESS.search(self._said())
+        if first is None:
+            return True
+        try:
+            process = os.pidfd_open(int(first[1]))
+        except ProcessLookupError:
+            return True
+        try:
+            watching = select.poll()
+            watching.register(process, select.POLLIN)
+            return bool(watching.poll(seconds * 1000))
+        finally:
+            os.close(process)
+
+    def _said(self) -> bytes:
         self.status.seek(0)
-        return b'"exit-code"' in self.status.read()
+        return self.status.read()
 
 
 @contextmanager

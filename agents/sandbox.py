@@ -131,7 +131,10 @@ class Sandbox:
         ):
             until = begun + timeout.total_seconds()
             child = _start(launch, merged=command.merged, stdin=given.fileno())
-            ended = follow(child, until, (output, errors), watch, launch.kill_with)
+            try:
+                ended = follow(child, until, (output, errors), watch, launch.kill_with)
+            finally:
+                _wait_for_the_last(launch)
             if not (ended.killed or launch.reached_the_command()):
                 heard = (output if command.merged else errors).output().text.strip()
                 raise SandboxBroken(f"the command was not started: {heard}{_advice(self.held)}")
@@ -189,6 +192,12 @@ def _end(child: subprocess.Popen[bytes], launch: Launch) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    _wait_for_the_last(launch)
+
+
+def _wait_for_the_last(launch: Launch) -> None:
+    if not launch.is_empty_within(GRACE_SECONDS):
+        raise SandboxBroken("processes of the command are still there, though they were killed")
 
 
 def _advice(held: Held) -> str:

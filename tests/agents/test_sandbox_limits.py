@@ -108,6 +108,20 @@ def test_time_ends_the_whole_tree_and_keeps_the_output(either_bench: Bench, mark
     assert running(marker) == []
 
 
+def test_nobody_is_left_to_write_once_it_has_ended(either_bench: Bench, marker: str) -> None:
+    """Not even those that gave their output back, of whom nothing is heard at the end."""
+    busy = "exec <&- >&- 2>&-; while :; do echo x >> beat-$$; done"
+    one = f"(setsid sh -c '{busy}' {marker} &)"
+    for _ in range(4):
+        finished = either_bench.run("sh", "-c", f"{one};" * 20 + "sleep 0.3", writable=True)
+        assert running(marker) == []
+        assert finished.exit_code == 0
+        beats = list(either_bench.root.glob("beat-*"))
+        assert len(beats) == 20
+        for beat in beats:
+            beat.unlink()
+
+
 def test_a_watcher_that_fails_leaves_nothing_running(either_bench: Bench, marker: str) -> None:
     def fail(_output: Capture) -> None:
         wait_until(lambda: len(running(marker)) == 2)
