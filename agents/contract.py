@@ -20,6 +20,10 @@ BUILT_IN_SERVER = "filesystem"
 """The MCP server that is always there: it works in the batch's workspace."""
 SERVER_RESOURCE = "mcp:"
 """What the resource of an MCP server begins with; its name follows."""
+MODELS = "models"
+"""The setting that holds the profiles of models, by name: see ``agents.coding.profile.find``."""
+MODEL_RESOURCE = "model:"
+"""What the resource of a model begins with; its name follows."""
 
 
 def lease_clock() -> float:
