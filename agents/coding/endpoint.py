@@ -1,0 +1,149 @@
+"""What a model server says of itself and of a model, and how a model is made ready on Ollama.
+
+Ollama's own calls: https://github.com/ollama/ollama/blob/main/docs/api.md
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from agents.coding.profile import Profile
+from agents.contract import JSON, StillAway
+
+LOOK = timedelta(seconds=10)
+LONGEST_TOLD = 300
+"""Characters of what a server answered, where it should have answered something else."""
+
+
+class ModelMissing(StillAway):
+    """The server answers, and has no such model."""
+
+
+def look(profile: Profile) -> JSON:
+    """What is there now, without loading anything.
+
+    ``{"endpoint", "model", "version", "loaded", "size", "num_ctx", "running"}``: ``size`` in bytes
+    on disk, ``num_ctx`` as configured, ``running`` what Ollama has in memory. What a server of the
+    other protocol does not tell is null or empty.
+
+    Raises:
+        StillAway: it does not answer as such a server does, or lacks the model; says what to do.
+    """
+    if profile.problem:
+        raise StillAway(profile.problem)
+    with _client(profile, LOOK) as server:
+        found = _look_ollama if profile.protocol == "ollama" else _look_openai
+        return {"endpoint": profile.endpoint, "model": profile.model, **found(server, profile)}
+
+
+def ready(profile: Profile) -> str:
+    """Load the model; returns the name to ask for.
+
+    On Ollama the window of a profile is made real by a model derived from the profile's: its
+    OpenAI-compatible calls take no ``num_ctx``, and cut what is longer without a word.
+
+    Raises:
+        StillAway: as ``look``, or the model cannot be loaded.
+    """
+    look(profile)
+    if profile.protocol != "ollama":
+        return profile.model
+    name = profile.model
+    with _client(profile, timedelta(seconds=profile.request_timeout)) as server:
+        if profile.num_ctx is not None:
+            name = derived_name(profile.model, profile.num_ctx)
+            parameters = {"num_ctx": profile.num_ctx}
+            _answer(server, profile, "/api/create", {
+                "model": name, "from": profile.model, "parameters": parameters, "stream": False,
+            })  # fmt: skip
+        keep = {"keep_alive": profile.keep_alive} if profile.keep_alive else {}
+        _answer(server, profile, "/api/generate", {"model": name, "stream": False, **keep})
+    return name
+
+
+def derived_name(model: str, num_ctx: int) -> str:
+    """What the model with this window is called: ``qwen2.5-coder:7b-ctx16384``."""
+    name, _, tag = model.partition(":")
+    return f"{name}:{tag or 'latest'}-ctx{num_ctx}"
+
+
+def _look_ollama(server: httpx.Client, profile: Profile) -> JSON:
+    version = _answer(server, profile, "/api/version").get("version")
+    models = _entries(_answer(server, profile, "/api/tags"))
+    names = {_full(profile.model)}
+    mine = next((entry for entry in models if _full(str(entry.get("name"))) in names), None)
+    if mine is None:
+        raise ModelMissing(profile.missing)
+    if profile.num_ctx is not None:
+        names.add(derived_name(profile.model, profile.num_ctx))
+    running = [
+        {
+            "name": entry.get("name"),
+            "size": entry.get("size"),
+            "num_ctx": entry.get("context_length"),
+            "until": entry.get("expires_at"),
+        }
+        for entry in _entries(_answer(server, profile, "/api/ps"))
+    ]
+    return {
+        "version": version,
+        "loaded": any(_full(str(entry["name"])) in names for entry in running),
+        "size": mine.get("size"),
+        "num_ctx": profile.num_ctx,
+        "running": running,
+    }
+
+
+def _look_openai(server: httpx.Client, profile: Profile) -> JSON:
+    answer = _answer(server, profile, "/v1/models")
+    listed = answer.get("data")
+    names = {str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)}
+    if profile.model not in names:
+        raise ModelMissing(f"{profile.missing}; it has {', '.join(sorted(names)) or 'none'}")
+    return {"version": None, "loaded": None, "size": None, "num_ctx": profile.num_ctx,
+            "running": []}  # fmt: skip
+
+
+def _client(profile: Profile, timeout: timedelta) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {profile.api_key}"} if profile.api_key else {}
+    connecting = httpx.Timeout(timeout.total_seconds(), connect=LOOK.total_seconds())
+    return httpx.Client(base_url=profile.endpoint, headers=headers, timeout=connecting)
+
+
+def _answer(
+    server: httpx.Client, profile: Profile, path: str, body: JSON | None = None
+) -> dict[str, Any]:
+    try:
+        response = server.get(path) if body is None else server.post(path, json=body)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StillAway(f"{profile.unreachable} ({str(error) or type(error).__name__})") from error
+    said = response.text.strip()[:LONGEST_TOLD]
+    if response.status_code == httpx.codes.NOT_FOUND and body is not None:
+        raise ModelMissing(profile.missing)
+    if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        raise StillAway(f"{profile.endpoint} wants another API key than the profile's: {said}")
+    if not response.is_success:
+        raise StillAway(f"{profile.endpoint}{path} answered {response.status_code}: {said}")
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise StillAway(
+            f"{profile.endpoint}{path} answered what no {profile.protocol} server does; is that "
+            f"the right address? {said}"
+        )
+    return answer
+
+
+def _entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    models = answer.get("models") or []
+    return [entry for entry in models if isinstance(entry, dict)]
+
+
+def _full(name: str) -> str:
+    """A name without a tag is that of the tag ``latest``."""
+    return name if ":" in name else f"{name}:latest"
