@@ -103,6 +103,20 @@ class Transport(TextChoices):
     HTTP = "http", "Streamable HTTP"
 
 
+class ModelProtocol(TextChoices):
+    """How a server of language models is spoken to."""
+
+    OLLAMA = "ollama", "Ollama"
+    OPENAI = "openai", "OpenAI-compatible"
+
+
+class DecisionVerb(TextChoices):
+    """What a person may do with a patch that waits for review."""
+
+    APPLY = "apply", "Apply"
+    DISCARD = "discard", "Discard"
+
+
 class OnFailure(TextChoices):
     CONTINUE = "continue", "Continue"
     STOP = "stop", "Stop"

@@ -4,6 +4,8 @@ from batches.models.batch import Batch
 from batches.models.evidence import Artefact, LogLine
 from batches.models.fleet import Chore, Queue, Resource, Start, Worker, Workspace
 from batches.models.keys import SubmissionKey
+from batches.models.profiles import ModelProfile
+from batches.models.review import Decision
 from batches.models.servers import McpServer
 from batches.models.task import Attempt, Dependency, Task
 
@@ -12,9 +14,11 @@ __all__ = [
     "Attempt",
     "Batch",
     "Chore",
+    "Decision",
     "Dependency",
     "LogLine",
     "McpServer",
+    "ModelProfile",
     "Queue",
     "Resource",
     "Start",

@@ -72,6 +72,8 @@ class Batch(models.Model):
     labels = models.JSONField(default=list)
     options = models.JSONField(default=dict)
     """The kind's fields as they were submitted; each task's payload already includes them."""
+    demands = models.JSONField(default=list)
+    """Each set of models that a task of it needs at once, once: ``[["model:a", "model:b"], …]``."""
     after: models.ManyToManyField[Batch, models.Model] = models.ManyToManyField(
         "self", symmetrical=False, related_name="followers", blank=True
     )

@@ -112,12 +112,22 @@ class Workspace(models.Model):
     """``{"virtualenv": path, "path": [folders], "variables": {name: value}}`` for its commands."""
     groups = models.ManyToManyField(Group, related_name="workspaces", blank=True)
     """Who sees its batches, besides their owners and admins."""
+    changing_task = models.UUIDField(null=True, editable=False)
+    changing_attempt = models.PositiveIntegerField(null=True, editable=False)
+    """The attempt that has it to itself as long as it runs, for it changes what others read."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = GrantedQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(changing_task__isnull=True, changing_attempt__isnull=True)
+                | Q(changing_task__isnull=False, changing_attempt__isnull=False),
+                name="workspace_changed_by_an_attempt",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

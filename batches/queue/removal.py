@@ -10,7 +10,7 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
-from batches.models import Artefact, Attempt, Batch, Dependency, LogLine, Task
+from batches.models import Artefact, Attempt, Batch, Decision, Dependency, LogLine, Task
 from batches.queue import sql
 from batches.states import BatchState
 
@@ -77,6 +77,8 @@ def _remove_tasks(batch: UUID) -> int:
         for rows in (LogLine, Attempt, Dependency):
             _delete_raw(rows.objects.filter(task__in=tasks))
         _delete_raw(Dependency.objects.filter(predecessor__in=tasks))
+        _delete_raw(Decision.objects.filter(task__in=tasks))
+        Decision.objects.filter(applying__in=tasks).update(applying=None)
         _delete_raw(Task.objects.filter(pk__in=tasks))
     return len(tasks)
 

@@ -1,0 +1,28 @@
+"""What a person decided on a task's patch."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from batches.models.task import Task
+from batches.states import DecisionVerb
+
+
+class Decision(models.Model):
+    """One for each task at most. That the patch was applied is said by the task that does it."""
+
+    task = models.OneToOneField(Task, models.CASCADE, related_name="decision")
+    verb = models.CharField(max_length=7, choices=DecisionVerb)
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="decisions"
+    )
+    at = models.DateTimeField(auto_now_add=True)
+    applying = models.ForeignKey(Task, models.SET_NULL, null=True, related_name="applies")
+    """The task of kind ``apply`` that puts it into the workspace; null once that is cleaned up."""
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.task_id}"
