@@ -48,7 +48,7 @@ class Context:
         self.task_id: str = job["id"]
         self.attempt: int = job["attempt"]
         self.settings = settings
-        self.workspace = _workspace(job.get("workspace"))
+        self.workspace = workspace_of(job.get("workspace"))
         self.inputs: JSON = job.get("inputs") or {}
         self.sandbox = ""
         self._send = send
@@ -207,7 +207,8 @@ def last_lines(trace: str) -> str:
     return text.strip()
 
 
-def _workspace(told: JSON | None) -> Workspace | None:
+def workspace_of(told: JSON | None) -> Workspace | None:
+    """A workspace as a job tells of it."""
     if told is None:
         return None
     environment = told["environment"]

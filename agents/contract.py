@@ -207,3 +207,10 @@ class Processor(Protocol):
 
     def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
         """Do the work. An exception counts as ``error`` with its traceback."""
+
+
+class TidyProcessor(Processor, Protocol):
+    """A kind of task whose attempts leave something in the workspace when they are killed."""
+
+    def tidy(self, workspace: Workspace, settings: JSON) -> None:
+        """Remove what attempts that are over left there. Runs in a slot, beside live attempts."""

@@ -1,10 +1,10 @@
 """The child process that runs tasks: ``python -m agents.slot``, started by a supervisor.
 
 Standard input is one end of a socket pair. Lines of JSON come in (configure, run, renewed, recall,
-probe, sandbox, effect, exit) and go out (ready, outcome, log, artefact, effect, recalled, probe,
-sandbox). It may be killed at any moment. It ends itself, and all it started, when the socket closes
-while a task runs or when the lease has not been renewed in time: a supervisor that is gone or
-stopped can no longer answer for what happens here.
+probe, sandbox, tidy, effect, exit) and go out (ready, outcome, log, artefact, effect, recalled,
+probe, sandbox, tidied). It may be killed at any moment. It ends itself, and all it started, when
+the socket closes while a task runs or when the lease has not been renewed in time: a supervisor
+that is gone or stopped can no longer answer for what happens here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from collections import deque
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-from agents.attempt import Context, describe, last_lines
-from agents.contract import JSON, Processor, StillAway, lease_clock
+from agents.attempt import Context, describe, last_lines, workspace_of
+from agents.contract import JSON, Processor, StillAway, TidyProcessor, lease_clock
 
 
 class Wire:
@@ -143,6 +144,9 @@ class Slot:
             if message["op"] == "sandbox":
                 self.wire.send(_sandbox())
                 continue
+            if message["op"] == "tidy":
+                self.wire.send(self._tidy(message))
+                continue
             self.wire.send(self._run(message))
             self._busy.clear()
 
@@ -158,6 +162,18 @@ class Slot:
         except Exception:  # noqa: BLE001 - whatever it is, the supervisor must hear of it
             answer |= {"back": False, "reason": last_lines(traceback.format_exc())}
         return answer
+
+    def _tidy(self, message: JSON) -> JSON:
+        """Clear up what a killed attempt left behind in its workspace."""
+        reason = ""
+        try:
+            processor = cast("TidyProcessor", self._processor(message["processor"]))
+            workspace = workspace_of(message["workspace"])
+            if workspace is not None:
+                processor.tidy(workspace, self.settings)
+        except Exception:  # noqa: BLE001 - the next attempt there clears up as well
+            reason = last_lines(traceback.format_exc())
+        return {"event": "tidied", "reason": reason}
 
     def _run(self, job: JSON) -> JSON:
         context = Context(job, self.settings, self.scratch, self.wire.send, self.ask_for_effect)

@@ -76,7 +76,8 @@ def kinds_can_run(
                 )
             )
             continue
-        if absent := [part for part in PARTS if not hasattr(processor, part)]:
+        parts = [*PARTS, "tidy"] if entry.get("tidy") else PARTS
+        if absent := [part for part in parts if not hasattr(processor, part)]:
             messages.append(
                 Error(
                     f"TASK_KINDS[{name!r}]: {entry['processor']} lacks {', '.join(absent)}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from uuid import UUID
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -26,6 +27,15 @@ class Kind:
     """The name of its Celery task."""
     settings_path: str = ""
     """Dotted path of what the console adds to the settings of its processor, from its rows."""
+    inputs_path: str = ""
+    """Dotted path of what gives a task's ``context.inputs``, by the task's id."""
+    tidy: bool = False
+    """Attempts leave something in the workspace that is cleared up after one that was killed."""
+
+    @property
+    def submittable(self) -> bool:
+        """May people submit it? What has no endpoint only the console itself submits."""
+        return bool(self.endpoint)
 
     @property
     def processor(self) -> Processor:
@@ -37,6 +47,19 @@ class Kind:
         """What the rows add to ``PROCESSOR_SETTINGS`` now; secrets are resolved in it."""
         added: JSON = import_string(self.settings_path)() if self.settings_path else {}
         return added
+
+    def inputs(self, task: UUID) -> JSON:
+        """What the console adds to a task's payload when it runs.
+
+        Raises:
+            InputMissing: something that it needs is not there.
+        """
+        found: JSON = import_string(self.inputs_path)(task)
+        return found
+
+
+class InputMissing(Exception):
+    """A task cannot begin without it; the text says what, and why it is not there."""
 
 
 class UnknownKind(LookupError):
@@ -61,6 +84,8 @@ def kinds() -> dict[str, Kind]:
             long=bool(entry.get("long")),
             task=entry.get("task", f"process_{name}"),
             settings_path=entry.get("settings", ""),
+            inputs_path=entry.get("inputs", ""),
+            tidy=bool(entry.get("tidy")),
         )
         for name, entry in settings.TASK_KINDS.items()
     }

@@ -48,8 +48,18 @@ TASK_KINDS |= {
         "queue": "default",
         "long": kind == "long",
     }
-    for kind, name in {"linger": "Linger", "long": "Linger", "who": "Who", "hang": "Hang"}.items()
+    for kind, name in {
+        "linger": "Linger",
+        "long": "Linger",
+        "who": "Who",
+        "hang": "Hang",
+        "heir": "Heir",
+        "alone": "Alone",
+        "messy": "Messy",
+    }.items()
 }
+TASK_KINDS["heir"]["inputs"] = "batches.predecessors.inputs"
+TASK_KINDS["messy"]["tidy"] = True
 if "pytest" in sys.modules and "django_celery_results" not in INSTALLED_APPS:
     # Their tables are there whatever backend a test is about. A process that a test starts has
     # them with a broker only, as it is shipped: they take a third of its start.

@@ -45,6 +45,23 @@ def recompute_dependents(predecessors: Iterable[UUID]) -> frozenset[UUID]:
         return _fail_hopeless("d.predecessor_id", ids)
 
 
+def all_before(task: UUID) -> list[tuple[UUID, UUID]]:
+    """Every link that leads to a task, however far: pairs of a task and one it comes after."""
+    found = sql.rows(
+        f"""
+        WITH RECURSIVE link(task_id, predecessor_id) AS (
+            SELECT d.task_id, d.predecessor_id FROM {_DEPENDENTS} d WHERE d.task_id = %s
+            UNION
+            SELECT d.task_id, d.predecessor_id FROM {_DEPENDENTS} d
+            JOIN link ON d.task_id = link.predecessor_id
+        )
+        SELECT task_id, predecessor_id FROM link
+        """,
+        [sql.one_id(task)],
+    )
+    return [(sql.as_uuid(after), sql.as_uuid(before)) for after, before in found]
+
+
 def waits(task: str) -> str:
     """A task has a predecessor that has not succeeded.
 

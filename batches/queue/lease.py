@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 
 from batches.queue import sql
 from batches.queue.claim import Lease
@@ -82,12 +85,56 @@ def cancel_wanted(leases: Sequence[Lease]) -> frozenset[Lease]:
     )
 
 
-def announce_effect(lease: Lease) -> bool:
+class Effect(StrEnum):
+    """What an attempt is told that is about to change something shared."""
+
+    GRANTED = "granted"
+    BUSY = "busy"
+    """Another attempt has the workspace to itself, as long as it runs."""
+    REFUSED = "refused"
+    """The lease is lost, or somebody asked to cancel the task or its batch."""
+
+
+def announce_effect(lease: Lease, alone_in: UUID | None = None) -> Effect:
     """Renew the lease and write down that something shared is about to change.
 
-    From then on a lost attempt is not replayed. False: the lease is lost, or somebody asked to
-    cancel the task or its batch.
+    From then on a lost attempt is not replayed. With ``alone_in``, a workspace, no other attempt
+    has that one to itself from then on, until this one is settled.
     """
+    if alone_in is None:
+        return Effect.GRANTED if _announce(lease) else Effect.REFUSED
+    if _others_have(alone_in, lease):
+        return Effect.BUSY  # without a transaction: an attempt that waits asks time and again
+    with transaction.atomic():
+        # Looked for again once its row is locked: two that only look both find it free.
+        sql.rows(
+            f"SELECT w.id FROM {sql.WORKSPACE} w WHERE w.id = %s{sql.locked('FOR NO KEY UPDATE')}",
+            [sql.one_id(alone_in)],
+        )
+        if _others_have(alone_in, lease):
+            return Effect.BUSY
+        if not _announce(lease):
+            return Effect.REFUSED
+        sql.change(
+            f"UPDATE {sql.WORKSPACE} SET changing_task = %s, changing_attempt = %s WHERE id = %s",
+            [sql.one_id(lease.task_id), lease.attempt, sql.one_id(alone_in)],
+        )
+    return Effect.GRANTED
+
+
+def _others_have(workspace: UUID, lease: Lease) -> bool:
+    """Does an attempt that still runs have it to itself, and is not that of the lease?"""
+    return bool(
+        sql.rows(
+            f"SELECT 1 FROM {sql.WORKSPACE} w JOIN {sql.TASK} t ON t.id = w.changing_task "
+            "AND t.attempt = w.changing_attempt AND t.state = 'running' "
+            "WHERE w.id = %s AND t.id <> %s",
+            [sql.one_id(workspace), sql.one_id(lease.task_id)],
+        )
+    )
+
+
+def _announce(lease: Lease) -> bool:
     changed = sql.change(
         f"UPDATE {sql.TASK} SET leased_until = {sql.later('%s')}, effect_at = {sql.now()} "
         "WHERE id = %s AND attempt = %s AND state = 'running' AND cancel_requested_at IS NULL "

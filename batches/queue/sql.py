@@ -12,6 +12,7 @@ from django.db import connection
 from batches.lanes import BATCH_NUMBER
 
 TASK, ATTEMPT, BATCH, QUEUE = "batches_task", "batches_attempt", "batches_batch", "batches_queue"
+WORKSPACE = "batches_workspace"
 
 CHUNK = 5000
 """Rows changed in one transaction: a longer one would keep every other writer waiting."""

@@ -45,6 +45,8 @@ class Job:
     """Since when no slot has room for it, by the monotonic clock."""
     artefacts: dict[str, tuple[str, Path]] = field(default_factory=dict)
     """Name → media type and path, as announced by the attempt."""
+    inputs: str | None = ""
+    """JSON text of what the console adds to the payload; empty: nothing; None: not read yet."""
 
     @property
     def id(self) -> str:
@@ -52,7 +54,10 @@ class Job:
 
     def message(self) -> bytes:
         left = self.expires - lease_clock()
-        return f'{self.head},"lease":{left:.3f},"payload":{self.claimed.payload}}}\n'.encode()
+        inputs = f',"inputs":{self.inputs}' if self.inputs else ""
+        return (
+            f'{self.head},"lease":{left:.3f}{inputs},"payload":{self.claimed.payload}}}\n'
+        ).encode()
 
 
 class SlotProcess:
@@ -71,6 +76,7 @@ class SlotProcess:
         self.recalling = False
         self.retiring = False
         self.probing = ""
+        self.tidying = False
         scratch.mkdir(parents=True, exist_ok=True)
         self._out = bytearray()
         self._in = bytearray()
@@ -104,7 +110,7 @@ class SlotProcess:
     @property
     def closed(self) -> bool:
         """Takes no more jobs for now."""
-        return self.retiring or self.recalling or bool(self.probing)
+        return self.retiring or self.recalling or bool(self.probing) or self.tidying
 
     @property
     def idle(self) -> bool:
@@ -178,6 +184,12 @@ class SlotProcess:
         self.probing = resource
         self.begun = time.monotonic()
         self.send({"op": "probe", "resource": resource, "processor": processor})
+
+    def tidy(self, processor: str, workspace: JSON | None) -> None:
+        """Have it clear up what a killed attempt left in a workspace."""
+        self.tidying = True
+        self.begun = time.monotonic()
+        self.send({"op": "tidy", "processor": processor, "workspace": workspace})
 
     def retire(self) -> None:
         """Let it end by itself once its jobs are done."""

@@ -119,6 +119,7 @@ class Supervisor:
         }
         return Job(
             claimed=claimed,
+            inputs=None if kind.inputs_path else "",
             head=json.dumps(head)[:-1],
             load=1.0 / self.pace.depth(claimed.kind),
             long=kind.long,
@@ -150,6 +151,7 @@ class Supervisor:
         if self._to_tell:
             self.tell(self._to_tell)
             self._to_tell.clear()
+        self._read_inputs()
         waiting: list[Job] = []
         given: dict[int, list[Job]] = {}
         loads = {slot.number: slot.load for slot in self.slots if not slot.closed}
@@ -163,6 +165,18 @@ class Supervisor:
         for number, jobs in given.items():
             self.slots[number].give(jobs)
         self.backlog = waiting
+
+    def _read_inputs(self) -> None:
+        """What jobs of the backlog begin from. When the database fails, they are asked again."""
+        for job in list(self.backlog):
+            if job.inputs is not None:
+                continue
+            try:
+                inputs = self.profile.kinds[job.claimed.kind].inputs(job.claimed.lease.task_id)
+                job.inputs = json.dumps(inputs)
+            except registry.InputMissing as error:
+                self.backlog.remove(job)
+                self.end(job, AttemptOutcome.ERROR, str(error))
 
     def _slot_for(self, job: Job, loads: dict[int, float]) -> int | None:
         reserved = len(self.slots) - 1 if job.long and len(self.slots) > 1 else None
@@ -216,6 +230,10 @@ class Supervisor:
                 self.put_back(slot.take_back(set(message["ids"])))
             case "sandbox":
                 self._sandboxed(message["kind"], message["reason"])
+            case "tidied":
+                slot.tidying = False
+                if message["reason"]:
+                    logger.error("what a killed attempt left behind stays: %s", message["reason"])
             case "probe":
                 slot.probing = ""
                 if message["back"]:
@@ -234,8 +252,10 @@ class Supervisor:
             case "artefact":
                 job.artefacts[message["name"]] = message["media_type"], Path(message["path"])
             case "effect" if not slot.dead:
-                granted = leases.announce_effect(job.claimed.lease)
-                slot.send({"op": "effect", "granted": granted})
+                alone_in = job.claimed.workspace_id if message["exclusive"] else None
+                effect = leases.announce_effect(job.claimed.lease, alone_in)
+                granted, busy = effect == leases.Effect.GRANTED, effect == leases.Effect.BUSY
+                slot.send({"op": "effect", "granted": granted, "busy": busy})
 
     def _sandboxed(self, kind: str, reason: str) -> None:
         self.sandbox = kind
@@ -296,7 +316,16 @@ class Supervisor:
                 self.end(first, AttemptOutcome.RELEASED, reason, began=slot.begun)
             self.put_back(others)
         slot.close()
-        self.slots[slot.number] = self._start(slot.number)
+        self.slots[slot.number] = fresh = self._start(slot.number)
+        if remaining:
+            self._let_tidy(fresh, remaining[0].claimed)
+
+    def _let_tidy(self, slot: SlotProcess, killed: Claimed) -> None:
+        kind = self.profile.kinds[killed.kind]
+        # It may be no longer there, or not be this machine's any more.
+        if kind.tidy and killed.workspace_id in self.workspaces:
+            place = self._place(killed.workspace_id)
+            slot.tidy(kind.processor_path, place)
 
     def drop(self, leases: Iterable[Lease], outcome: AttemptOutcome, error: str) -> None:
         """Stop these leases' work: kill the slot where one runs, take out those that wait."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
@@ -15,6 +16,8 @@ from batches.states import AttemptOutcome
 from batches.supervision.slots import SlotProcess
 from batches.supervision.supervisor import Supervisor
 
+logger = logging.getLogger(__name__)
+
 CANCELS_EVERY = 0.5
 """Seconds between looks for cancels: one is noticed within two, on a busy machine too."""
 RELEASE_AFTER = 0.5
@@ -22,6 +25,8 @@ RELEASE_AFTER = 0.5
 START_TIMEOUT = 60.0
 PROBE_TIMEOUT = 20.0
 """Seconds for a slot to get ready, and for a probe to answer."""
+TIDY_TIMEOUT = 120.0
+"""Seconds for clearing up after an attempt: a large checkout may have to be removed."""
 
 
 class Watch:
@@ -54,6 +59,9 @@ class Watch:
                 )
         elif slot.probing and now - slot.begun > PROBE_TIMEOUT:
             self._supervisor.replace(slot, AttemptOutcome.LOST, "A probe hung in its slot.")
+        elif slot.tidying and now - slot.begun > TIDY_TIMEOUT:
+            logger.error("clearing up after a killed attempt took too long")
+            self._supervisor.replace(slot, AttemptOutcome.LOST, "Clearing up hung in its slot.")
         elif slot.jobs and now - slot.begun > slot.jobs[0].claimed.timeout:
             limit = slot.jobs[0].claimed.timeout
             self._supervisor.replace(

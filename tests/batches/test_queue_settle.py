@@ -130,7 +130,7 @@ def test_a_lease_that_runs_is_not_reaped(operator, make_batch):
 def test_a_lost_attempt_that_changed_something_is_not_run_again(operator, make_batch):
     make_batch(operator, 1)
     [claimed] = take()
-    assert leases.announce_effect(claimed.lease)
+    assert leases.announce_effect(claimed.lease) == leases.Effect.GRANTED
     expire(claimed.lease.task_id)
     reap()
     assert (row(claimed).state, row(claimed).failure) == ("failed", "lost")
@@ -148,7 +148,7 @@ def test_an_effect_is_refused_once_the_lease_is_over(operator, make_batch):
     make_batch(operator, 1)
     [claimed] = take()
     expire(claimed.lease.task_id)
-    assert not leases.announce_effect(claimed.lease)
+    assert leases.announce_effect(claimed.lease) == leases.Effect.REFUSED
 
 
 def test_renewing_extends_what_is_held_and_tells_what_is_lost(operator, make_batch):

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from agents.contract import JSON, Outcome, ProcessorContext, Succeeded
+from agents.contract import JSON, Outcome, ProcessorContext, Succeeded, Workspace
 from tests.processors import Nothing
 
 
@@ -52,8 +52,59 @@ class Who(Nothing):
 
 
 class Hang(Nothing):
-    """Its probe never answers."""
+    """Its probe never answers, and its clearing up never ends."""
 
     def probe(self, resource: str, settings: JSON) -> bool:
         time.sleep(600)
         return True
+
+    def tidy(self, workspace: Workspace, settings: JSON) -> None:
+        time.sleep(600)
+
+
+class Heir(Nothing):
+    """Keeps a patch of its own, unless ``idle``, and tells which ones it was to begin from."""
+
+    def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
+        result: JSON = {"inputs": context.inputs, "base_commit": "c0ffee", "patch": None}
+        if not payload.get("idle"):
+            context.artefact("changes.patch", "text/x-diff").write_text(f"+{payload['text']}\n")
+            result["patch"] = {"artefact": "changes.patch"}
+        return Succeeded(result)
+
+
+class Alone(Nothing):
+    """Has its workspace to itself while it writes two lines to ``file``; between them it waits for
+    the file ``gate``, where it has one."""
+
+    needs_workspace = True
+
+    def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
+        context.effect("writing", exclusive=True)
+        with Path(payload["file"]).open("a") as file:
+            file.write(f"{context.task_id} begins\n")
+            file.flush()
+            while "gate" in payload and not Path(payload["gate"]).exists():
+                time.sleep(0.01)
+            time.sleep(payload.get("seconds", 0.0))
+            file.write(f"{context.task_id} ends\n")
+        return Succeeded({})
+
+
+class Messy(Nothing):
+    """Leaves a file ``left-ID`` in its workspace, and lingers until the file ``gate`` exists."""
+
+    needs_workspace = True
+
+    def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
+        assert context.workspace is not None
+        (context.workspace.root / f"left-{context.task_id}").touch()
+        while not Path(payload["gate"]).exists():
+            time.sleep(0.01)
+        return Succeeded({})
+
+    def tidy(self, workspace: Workspace, settings: JSON) -> None:
+        for left in workspace.root.glob("left-*"):
+            left.unlink()
+        if (workspace.root / "stuck").exists():
+            raise OSError("it cannot be cleared")
