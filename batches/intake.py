@@ -46,7 +46,7 @@ def admit(
         graph = vet_items(owner, submission, plan, spool, errors)
         errors.raise_any()
         spool.seek(0)
-        batch = _open_batch(owner, submission, plan, len(graph.names))
+        batch = _open_batch(owner, submission, plan, graph)
         try:
             _insert_tasks(batch, submission, plan, spool, graph)
         except BaseException:
@@ -72,7 +72,7 @@ def _spool() -> Iterator[IO[str]]:
         yield spool
 
 
-def _open_batch(owner: User, submission: Submission, plan: Plan, total: int) -> Batch:
+def _open_batch(owner: User, submission: Submission, plan: Plan, graph: Graph) -> Batch:
     batch = Batch(
         kind=plan.kind.name,
         name=submission.name,
@@ -90,8 +90,9 @@ def _open_batch(owner: User, submission: Submission, plan: Plan, total: int) -> 
         on_failure=submission.on_failure,
         labels=list(submission.labels),
         options=submission.options,
+        demands=sorted(map(list, graph.demands)),
         unmet_after=len(plan.after),
-        total=total,
+        total=len(graph.names),
     )
     while True:
         try:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -17,8 +14,10 @@ from django.db import IntegrityError, transaction
 
 from agents.contract import BUILT_IN_SERVER, MCP_SERVERS
 from batches.models import McpServer
+from batches.references import check_address, check_reference, followed, is_ours
+from batches.references import resolved as resolve
 from batches.states import Transport
-from batches.submission import FieldError, InvalidSubmission
+from batches.submission import FieldError, FieldErrors, InvalidSubmission
 from batches.workspaces import VARIABLE
 
 FIELDS = (
@@ -27,9 +26,6 @@ FIELDS = (
 )  # fmt: skip
 HEADER = re.compile(r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 """A field name (RFC 9110, 5.1)."""
-OURS = {"SECRET_KEY", "DATABASE_URL"}
-"""Secrets of the console itself, which no server gets."""
-LARGEST_SECRET = 64 * 1024
 
 
 def register(
@@ -69,7 +65,7 @@ def change(server: McpServer, values: dict[str, Any]) -> None:
 def _set(server: McpServer, values: dict[str, Any]) -> None:
     for field, value in values.items():
         setattr(server, field, value)
-    errors = _Errors()
+    errors = FieldErrors()
     if server.name == BUILT_IN_SERVER:
         errors.add("name", "Is the built-in server's.")
     server.command = errors.caught("command", _checked_command, server.command)
@@ -90,26 +86,6 @@ def _set(server: McpServer, values: dict[str, Any]) -> None:
     errors.raise_any()
 
 
-class _Errors:
-    def __init__(self) -> None:
-        self._found: list[FieldError] = []
-
-    def add(self, field: str, message: str) -> None:
-        if all(error.field != field for error in self._found):
-            self._found.append(FieldError(field, message))
-
-    def caught(self, field: str, check: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            return check(value)
-        except ValueError as wrong:
-            self.add(field, str(wrong))
-            return value
-
-    def raise_any(self) -> None:
-        if self._found:
-            raise InvalidSubmission(self._found)
-
-
 def _checked_command(command: Any) -> list[str]:
     if isinstance(command, str):
         try:
@@ -125,17 +101,8 @@ def _checked_command(command: Any) -> list[str]:
 
 
 def _check_url(url: str) -> None:
-    if not url:
-        return
-    wrong = ValueError("Must be an address such as https://example.org/mcp.")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise wrong from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise wrong
-    if parts.username is not None:
-        raise ValueError("Must hold no user and password: name a header, and its secret.")
+    if url:
+        check_address(url, "https://example.org/mcp")
 
 
 def _check_variables(variables: Any) -> None:
@@ -154,13 +121,7 @@ def _check_secrets(secrets: Any) -> None:
     if not _named_texts(secrets) or not all(HEADER.match(name) for name in secrets):
         raise ValueError("Must map names of variables or headers to env:NAME or file:/PATH.")
     for reference in secrets.values():
-        where, _, what = reference.partition(":")
-        if where == "env" and what in OURS:
-            raise ValueError(f"{reference} is a secret of the console, which no server gets.")
-        if where == "file" and _is_ours(what):
-            raise ValueError(f"{reference} is the console's own, which no server gets.")
-        if not ((where == "env" and what) or (where == "file" and what.startswith("/"))):
-            raise ValueError(f"{reference!r} is neither env:NAME nor file:/PATH.")
+        check_reference(reference)
 
 
 def _check_folders(folders: Any) -> None:
@@ -169,20 +130,8 @@ def _check_folders(folders: Any) -> None:
     if any("\0" in folder for folder in folders):
         raise ValueError("A path holds a NUL character.")
     for folder in folders:
-        if _is_ours(folder) or _really(settings.DATA_DIR).is_relative_to(_really(folder)):
+        if is_ours(folder) or followed(settings.DATA_DIR).is_relative_to(followed(folder)):
             raise ValueError(f"{folder} holds the console's own data, which no server sees.")
-
-
-def _is_ours(path: str) -> bool:
-    """Does it lead into the data directory, whatever links and ``..`` are on the way?"""
-    return _really(path).is_relative_to(_really(settings.DATA_DIR))
-
-
-def _really(path: str | Path) -> Path:
-    try:
-        return Path(path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"Cannot be followed: {error}.") from None
 
 
 def _check_tools(tools: Any) -> None:
@@ -215,7 +164,7 @@ def described(server: McpServer) -> dict[str, Any]:
     problem = ""
     for name, reference in server.secrets.items():
         try:
-            resolved[name] = _resolved(reference)
+            resolved[name] = resolve(reference)
         except LookupError as error:
             problem = f"the secret {name} cannot be read: {error.args[0]}"
     stdio = server.transport == Transport.STDIO
@@ -232,25 +181,3 @@ def described(server: McpServer) -> dict[str, Any]:
         "connect_timeout": server.connect_timeout,
         "problem": problem,
     }
-
-
-def _resolved(reference: str) -> str:
-    where, _, what = reference.partition(":")
-    if where == "env":
-        if what not in os.environ:
-            raise LookupError(f"the worker's environment has no {what}")
-        return os.environ[what]
-    try:
-        # Once more: a link may lead elsewhere by now.
-        if _is_ours(what):
-            raise LookupError(f"{what} is the console's own")
-        with Path(what).open(encoding="utf-8") as file:
-            text = file.read(LARGEST_SECRET + 1)
-    except (OSError, ValueError) as error:
-        raise LookupError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
-    if len(text) > LARGEST_SECRET:
-        raise LookupError(f"{what} has more than {LARGEST_SECRET:,} characters")
-    secret = text.rstrip("\r\n")
-    if "\n" in secret or "\r" in secret or "\0" in secret:
-        raise LookupError(f"{what} has more than one line")
-    return secret

@@ -17,12 +17,12 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from knox.models import AuthToken
 
-from batches import audit, dispatch, idempotency, mcp_servers, workspaces
+from batches import audit, dispatch, idempotency, mcp_servers, model_profiles, workspaces
 from batches.audit import Actor
 from batches.backends.database import wake
 from batches.idempotency import KeyReused
 from batches.intake import admit
-from batches.models import Batch, McpServer, Queue, Task, Workspace
+from batches.models import Batch, McpServer, ModelProfile, Queue, Task, Workspace
 from batches.places import WrongPlace, adopt
 from batches.queue import wishes
 from batches.queue.wishes import Conflict
@@ -34,11 +34,13 @@ __all__ = [
     "Conflict",
     "KeyReused",
     "add_mcp_server",
+    "add_model",
     "add_workspace",
     "cancel_batch",
     "cancel_task",
     "change_batch",
     "change_mcp_server",
+    "change_model",
     "change_queue",
     "change_task",
     "change_workspace",
@@ -46,6 +48,7 @@ __all__ = [
     "move_batch",
     "pause_batch",
     "remove_mcp_server",
+    "remove_model",
     "remove_workspace",
     "resume_batch",
     "retry_batch",
@@ -413,6 +416,40 @@ def remove_mcp_server(server: McpServer, *, by: Actor | None = None) -> None:
     with transaction.atomic():
         audit.record(by, server, "Removed", audit.DELETION)
         server.delete()
+
+
+def add_model(name: str, *, by: Actor | None = None, **values: Any) -> ModelProfile:
+    """Register how a model is reached; ``values`` are ``model_profiles.FIELDS``.
+
+    Raises:
+        InvalidSubmission: names each field that is wrong.
+    """
+
+    def added(profile: ModelProfile) -> None:
+        audit.record(by, profile, "Added", audit.ADDITION)
+
+    return model_profiles.register(name, values, added)
+
+
+def change_model(profile: ModelProfile, *, by: Actor | None = None, **values: Any) -> None:
+    """Change how a model is reached, or what tasks may ask of it; those that start later see it.
+
+    Raises:
+        InvalidSubmission: names each field that is wrong.
+    """
+    with transaction.atomic():
+        model_profiles.change(profile, values)
+        if names := ", ".join(values):
+            audit.record(by, profile, f"Changed: {names.replace('_', ' ')}")
+    wake()
+
+
+def remove_model(profile: ModelProfile, *, by: Actor | None = None) -> None:
+    """Forget how a model is reached: its name is one of Ollama's again."""
+    with transaction.atomic():
+        audit.record(by, profile, "Removed", audit.DELETION)
+        profile.delete()
+    wake()
 
 
 def make_token(user: User, *, lifetime: timedelta, by: Actor | None = None) -> tuple[Any, str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from agents.contract import JSON
@@ -24,6 +25,29 @@ class InvalidSubmission(ValueError):
     def __init__(self, errors: list[FieldError]) -> None:
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
         self.errors = errors
+
+
+class FieldErrors:
+    """What is wrong with a row to be: the first thing of each field."""
+
+    def __init__(self) -> None:
+        self._found: list[FieldError] = []
+
+    def add(self, field: str, message: str) -> None:
+        if all(error.field != field for error in self._found):
+            self._found.append(FieldError(field, message))
+
+    def caught(self, field: str, check: Callable[[Any], Any], value: Any) -> Any:
+        """What the check makes of the value; the value, where it raises ValueError."""
+        try:
+            return check(value)
+        except ValueError as wrong:
+            self.add(field, str(wrong))
+            return value
+
+    def raise_any(self) -> None:
+        if self._found:
+            raise InvalidSubmission(self._found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import IO
+from typing import IO, TypeAlias
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from agents.contract import BUILT_IN_SERVER, JSON, SERVER_RESOURCE, PayloadError
+from agents.contract import (
+    BUILT_IN_SERVER,
+    JSON,
+    MODEL_RESOURCE,
+    SERVER_RESOURCE,
+    PayloadError,
+)
 from batches import registry
 from batches.lanes import HIGHEST, LOWEST
-from batches.models import Batch, McpServer, Queue, Workspace
+from batches.models import Batch, McpServer, ModelProfile, Queue, Workspace
 from batches.states import BackendName, OnFailure
 from batches.submission import FieldError, InvalidSubmission, Item, Submission
 
@@ -27,6 +33,10 @@ MOST_PARALLEL = 1_000_000
 MOST_ITEMS = 100_000
 MOST_LINKS = 500_000
 """Of all ``depends_on`` of a batch: they are held in memory until they are inserted."""
+
+
+Row: TypeAlias = tuple[JSON, list[str], bool]
+"""Of an item: its validated payload, the resources it needs, and whether it is replay-safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,32 @@ class Servers:
                 errors.add(
                     "workspace", f"The server {BUILT_IN_SERVER} works in a workspace: name one."
                 )
+
+
+class Models:
+    """The models whose use is switched off; looked up once, when the first item names a model."""
+
+    @cached_property
+    def _disabled(self) -> set[str]:
+        return set(ModelProfile.objects.filter(enabled=False).values_list("name", flat=True))
+
+    def check(self, row: Row, item: Item, at: str, errors: Errors) -> None:
+        """Refuse an item that needs one of them."""
+        payload, needs, _ = row
+        for name in models_of(needs):
+            if (model := name.removeprefix(MODEL_RESOURCE)) in self._disabled:
+                field = next(field for field, value in payload.items() if _names(value, model))
+                where = f"{at}.{field}" if field in item.payload else field
+                errors.add(where, f"The model {model} is disabled.")
+
+
+def _names(value: object, model: str) -> bool:
+    return value == model or (isinstance(value, list) and model in value)
+
+
+def models_of(needs: Iterable[str]) -> tuple[str, ...]:
+    """Those of the resources that are models, in the order of their names."""
+    return tuple(sorted(need for need in needs if need.startswith(MODEL_RESOURCE)))
 
 
 class Errors:
@@ -167,6 +203,8 @@ class Graph:
 
     names: dict[str, int]
     edges: dict[int, list[int]]
+    demands: set[tuple[str, ...]]
+    """Each set of models that one item needs."""
 
 
 def vet_items(
@@ -176,7 +214,8 @@ def vet_items(
     names: dict[str, int] = {}
     wanted: dict[int, tuple[str, ...]] = {}
     links = 0
-    servers = Servers(owner, submission.workspace)
+    servers, models = Servers(owner, submission.workspace), Models()
+    demands: set[tuple[str, ...]] = set()
     if plan.kind.processor.needs_workspace and submission.workspace is None:
         errors.add("workspace", "This kind of task works in a workspace: name one.")
     for position, item in _bounded(submission.items, plan.kind.items):
@@ -199,6 +238,8 @@ def vet_items(
             wanted[position] = item.depends_on
         if (row := _validate_payload(plan, submission.options, item, at, errors)) is not None:
             servers.check(row[1], at, errors)
+            models.check(row, item, at, errors)
+            demands.add(models_of(row[1]))
             spool.write(json.dumps([name, item.priority, item.timeout, *row]) + "\n")
     if not names:
         errors.add(plan.kind.items, "Must hold at least one item.")
@@ -207,7 +248,7 @@ def vet_items(
         by_position = {position: name for name, position in names.items()}
         path = " → ".join(by_position[position] for position in cycle)
         errors.add(f"{plan.kind.items}[{cycle[0]}].depends_on", f"Goes in a circle: {path}.")
-    return Graph(names, edges)
+    return Graph(names, edges, demands - {()})
 
 
 def _bounded(items: Iterable[Item], field: str) -> Iterator[tuple[int, Item]]:
@@ -218,9 +259,7 @@ def _bounded(items: Iterable[Item], field: str) -> Iterator[tuple[int, Item]]:
         yield position, item
 
 
-def _validate_payload(
-    plan: Plan, options: JSON, item: Item, at: str, errors: Errors
-) -> tuple[JSON, list[str], bool] | None:
+def _validate_payload(plan: Plan, options: JSON, item: Item, at: str, errors: Errors) -> Row | None:
     processor = plan.kind.processor
     try:
         payload = processor.validate({**options, **item.payload}, settings.PROCESSOR_SETTINGS)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -64,6 +65,15 @@ def secret(name: str) -> str:
 def text(name: str) -> str:
     """What is set, or ``""``."""
     return _value(name, None)
+
+
+def address(name: str, default: str) -> str:
+    """Root address of an HTTP server, without a path for its version or a slash at the end."""
+    value = _value(name, default) or default
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ImproperlyConfigured(f"{name} is not an address such as {default}.")
+    return value.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def boolean(name: str, *, default: bool) -> bool:

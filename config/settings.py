@@ -219,7 +219,7 @@ SPECTACULAR_SETTINGS = {
 
 # -- the queue ------------------------------------------------------------------------------------
 
-TASK_KINDS = {
+TASK_KINDS: dict[str, dict[str, Any]] = {
     "validation": {
         "processor": "agents.processors.validation.ValidationProcessor",
         "task": "process_validation",
@@ -244,9 +244,10 @@ TASK_KINDS = {
     },
 }
 """Kind → dotted path of its processor, the name of its Celery task (``process_KIND`` unless it says
-so), its endpoint, the list field of a body, its usual queue;
-``long: True`` for kinds that run for minutes, and ``settings`` where rows add to what its processor
-is told: the dotted path of what reads them."""
+so), its endpoint (empty: only the console submits it), the list field of a body, its usual queue;
+``long: True`` for kinds that run for minutes; ``tidy: True`` where its processor clears up in the
+workspace after an attempt that was killed; ``settings`` where rows add to what its processor is
+told, and ``inputs`` where rows add to each task's payload: the dotted paths of what reads them."""
 
 LEASE_SECONDS = env.integer("LEASE_SECONDS", 60, least=2, most=3600)
 MAX_TIMEOUT_SECONDS = 3300
@@ -261,6 +262,9 @@ REQUIRE_SANDBOX = env.boolean("REQUIRE_SANDBOX", default=False)
 SANDBOX_PROBE = "agents.sandbox.probe"
 """Dotted path of what tells what holds commands on this machine."""
 
+OLLAMA_BASE_URL = env.address("OLLAMA_BASE_URL", "http://127.0.0.1:11434")
+"""Where models are that have no profile, or one without an endpoint."""
+
 PROCESSOR_SETTINGS: dict[str, Any] = {
     "require_sandbox": REQUIRE_SANDBOX,
     "run_as_uid": env.integer("SANDBOX_UID", 65534, least=1),
@@ -270,8 +274,11 @@ PROCESSOR_SETTINGS: dict[str, Any] = {
         *SandboxSettings().allowed_commands,
         *env.listing("ALLOWED_COMMANDS"),
     ],
+    "ollama_base_url": OLLAMA_BASE_URL,
+    "secret_files": env.listing("AGENT_SECRET_FILES"),
 }
-"""Sent to every processor with each job: fields of ``agents.limits.SandboxSettings``."""
+"""Sent to every processor with each job: fields of ``agents.limits.SandboxSettings``, where the
+models are that have no profile, and which files agents may not read besides the usual ones."""
 
 # -- Celery: used once a broker is configured ----------------------------------------------------
 

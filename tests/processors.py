@@ -74,6 +74,19 @@ class Append(Nothing):
         return Succeeded({"appended": True})
 
 
+class Modelled(Nothing):
+    """Needs the models that ``models`` names, and sleeps for ``seconds``."""
+
+    recycle_after = 100
+
+    def resources(self, payload: JSON) -> list[str]:
+        return [f"model:{name}" for name in payload["models"]]
+
+    def run(self, payload: JSON, context: ProcessorContext) -> Outcome:
+        time.sleep(payload.get("seconds", 0.0))
+        return Succeeded({})
+
+
 class Misbehave(Nothing):
     """Ends as ``how`` says."""
 

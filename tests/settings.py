@@ -38,6 +38,7 @@ TASK_KINDS = TASK_KINDS | {
         "sleep": "Sleep",
         "append": "Append",
         "misbehave": "Misbehave",
+        "modelled": "Modelled",
     }.items()
 }
 TASK_KINDS |= {

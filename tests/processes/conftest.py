@@ -22,8 +22,10 @@ from batches.models import (
     Attempt,
     Batch,
     Chore,
+    Decision,
     Dependency,
     LogLine,
+    ModelProfile,
     Queue,
     Resource,
     Start,
@@ -33,7 +35,8 @@ from batches.models import (
 from tests.processes.fleet import Fleet
 
 WRITTEN = (
-    Artefact, LogLine, Dependency, Attempt, Task, Batch, Start, Resource, Chore, User, TaskResult,
+    Artefact, LogLine, Dependency, Decision, Attempt, Task, Batch, Start, Resource, Chore,
+    ModelProfile, User, TaskResult,
 )  # fmt: skip
 seven_queues = import_module("batches.migrations.0002_queues_groups_and_tuning")
 
