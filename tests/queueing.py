@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -37,9 +38,12 @@ class Places:
         return self.free <= 0
 
 
-def take(number: int = 1000, *, worker: str = "w1", **claimant: Any) -> list[Claimed]:
+def take(
+    number: int = 1000, *, worker: str = "w1", kinds: Collection[str] = (), **claimant: Any
+) -> list[Claimed]:
     """Claim up to so many tasks."""
-    return claim(Claimant(worker=worker, backend="database", **claimant), Places(number))
+    places = Places(number, set(kinds)) if kinds else Places(number)
+    return claim(Claimant(worker=worker, backend="database", **claimant), places)
 
 
 def names(claimed: list[Claimed]) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from batches.queue import sql
+from batches.queue import model_limits, sql
 from batches.queue.walk import Claimant, Lane, Room, lane_of, spans
 
 MOST_STARTING = 64
@@ -39,6 +40,8 @@ class Claimed:
     workspace_id: UUID | None
     limited: bool
     """Others may be waiting for this one to end, because a limit holds them back."""
+    models: frozenset[str] = frozenset()
+    """Models with a limit of which it takes a place."""
 
 
 def claim(claimant: Claimant, room: Room) -> list[Claimed]:
@@ -83,17 +86,19 @@ def claim_by_id(claimant: Claimant, task: UUID) -> Claimed | None:
         return None
     if not claimant.opens(lane.workspace_id):
         raise NotHere(f"the workspace {lane.workspace_id} cannot be opened here")
+    lock = sql.locked("FOR NO KEY UPDATE")
     with transaction.atomic():
-        if lane.limited and places_left(lane, 1, set(), lock=sql.locked("FOR NO KEY UPDATE")) <= 0:
+        if lane.limited and places_left(lane, 1, set(), lock=lock) <= 0:
             return None
+        needs, full = without(model_limits.full(model_limits.places_left(lane.models, lock=lock)))
         if not (lane.started or _lock_starting({lane.batch_id}, "FOR NO KEY UPDATE")):
             return None
         picked = (
             f"SELECT t.id FROM {sql.TASK} t WHERE t.id = %s AND {sql.MAY_RUN.format(t='t')} "
             f"AND NOT EXISTS (SELECT 1 FROM batches_resource r WHERE r.away_since IS NOT NULL "
-            f"AND {_needed()}){sql.locked('FOR UPDATE OF t')}"
+            f"AND {_needed()}) {needs}{sql.locked('FOR UPDATE OF t')}"
         )
-        taken = _take(claimant, [lane], picked, [sql.one_id(task)])
+        taken = _take(claimant, [lane], picked, [sql.one_id(task), *full])
         if taken and lane.rated:
             _record_starts(lane.queue, 1)
         if taken and not lane.started:
@@ -109,12 +114,40 @@ def _claim_limited(claimant: Claimant, lane: Lane, wanted: int, full: set[str]) 
     """
     if places_left(lane, wanted, full) <= 0:
         return []
+    full |= model_limits.full(model_limits.places_left(lane.models))
+    if lane.wants_only(full):
+        return []
+    lock = sql.locked("FOR NO KEY UPDATE")
     with transaction.atomic():
-        free = places_left(lane, wanted, full, lock=sql.locked("FOR NO KEY UPDATE"))
-        taken = _claim_span(claimant, [lane], free) if free > 0 else []
+        free = places_left(lane, wanted, full, lock=lock)
+        taken = _claim_modelled(claimant, lane, free, full, lock) if free > 0 else []
         if taken and lane.rated:
             _record_starts(lane.queue, len(taken))
     return taken
+
+
+def _claim_modelled(
+    claimant: Claimant, lane: Lane, wanted: int, full: set[str], lock: str
+) -> list[Claimed]:
+    """Claim what the limits of models allow too; notes the models that allow nothing more.
+
+    Never more at once than the fewest places that a model has left: each task may need that one.
+    """
+    left = model_limits.places_left(lane.models, lock=lock)
+    claimed: list[Claimed] = []
+    while True:
+        full |= model_limits.full(left)
+        most = min([wanted - len(claimed), *(places for places in left.values() if places > 0)])
+        if most <= 0 or lane.wants_only(full):
+            return claimed
+        taken_models = frozenset(left) & full
+        some = _claim_span(replace(claimant, away=claimant.away | taken_models), [lane], most)
+        if not some:
+            return claimed
+        claimed += some
+        for name in itertools.chain.from_iterable(item.models for item in some):
+            if name in left:
+                left[name] -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +291,7 @@ def _take(
         )
         UPDATE {sql.TASK} SET {_taken()}
         WHERE id IN (SELECT id FROM picked)
-        RETURNING id, attempt, batch_id, kind, payload, timeout, lane, position
+        RETURNING id, attempt, batch_id, kind, payload, timeout, lane, position, needs
         """,
         [*parameters, claimant.worker, settings.LEASE_SECONDS],
     )
@@ -288,6 +321,8 @@ def _claim_plain(claimant: Claimant, task: UUID) -> Claimed | None:
           AND (b.deadline IS NULL OR b.deadline > {sql.now()})
           AND NOT EXISTS (SELECT 1 FROM batches_resource r WHERE r.away_since IS NOT NULL
                           AND {_needed()})
+          AND NOT EXISTS (SELECT 1 FROM {model_limits.TABLE} m WHERE m.parallel IS NOT NULL
+                          AND jsonb_exists(t.needs, {model_limits.RESOURCE}))
         RETURNING t.attempt, t.batch_id, t.kind, t.payload, t.timeout, {sql.seconds_left()},
                   b.workspace_id
         """,
@@ -343,6 +378,7 @@ def _claimed(row: tuple[Any, ...], lane: Lane) -> Claimed:
         timeout=timeout if lane.seconds_left is None else min(timeout, lane.seconds_left),
         workspace_id=lane.workspace_id,
         limited=lane.limited,
+        models=lane.models & frozenset(json.loads(row[8])) if lane.demands else frozenset(),
     )
 
 

@@ -17,7 +17,7 @@ from django.db import transaction
 
 from batches.messages import Message
 from batches.models import Worker
-from batches.queue import sql
+from batches.queue import model_limits, sql
 from batches.queue.claim import Ahead, places_left, without
 from batches.queue.walk import Claimant, Lane, in_order
 from batches.states import BackendName, WorkerState
@@ -182,20 +182,45 @@ def _can_be_opened(lane: Lane, live: Sequence[Reader]) -> bool:
 
 
 def _room(lane: Lane, out: _Outstanding, limited: set[str]) -> int:
-    """How many tasks of a lane may be told of; notes a queue whose limit allows none."""
+    """How many tasks of a lane may be told of; notes queues and models that allow none."""
     room = out.room(lane.queue)
     if room <= 0 or not lane.limited:
         return room
-    if lane.queue in limited:
+    if lane.queue in limited or lane.wants_only(limited):
+        return 0
+    limited |= model_limits.full(_model_places(lane))
+    if lane.wants_only(limited):
         return 0
     ahead = Ahead(out.by_queue[lane.queue], out.by_batch[lane.batch_id])
     return places_left(lane, room, limited, ahead=ahead)
 
 
+TAKE_A_PLACE = (model_limits.RUNNING, DISPATCHED)
+"""What is told of is as good as running, for the limits of models."""
+
+
 def _tell_lane(claimant: Claimant, lane: Lane, out: _Outstanding, room: int) -> list[Message]:
-    if room <= 0:
-        return []
-    needs, away = without(claimant.away)
+    """Tell of as many tasks of a lane, where the limits of models allow it."""
+    told: list[Message] = []
+    while room > len(told):
+        left = _model_places(lane)
+        full = model_limits.full(left)
+        if lane.wants_only(full):
+            break
+        most = min([room - len(told), *(places for places in left.values() if places > 0)])
+        some = _tell_some(claimant.away | full, lane, out, most)
+        told += some
+        if not some or not lane.demands:
+            break
+    return told
+
+
+def _model_places(lane: Lane) -> dict[str, int]:
+    return model_limits.places_left(lane.models, taken_by=TAKE_A_PLACE)
+
+
+def _tell_some(unfit: frozenset[str], lane: Lane, out: _Outstanding, most: int) -> list[Message]:
+    needs, away = without(unfit)
     chosen = (
         f"SELECT t.id FROM {sql.TASK} t WHERE {sql.READY.format(t='t')} AND t.lane = %s "
         f"AND {sql.unindexed('t.batch_id')} = %s {needs} "
@@ -205,7 +230,7 @@ def _tell_lane(claimant: Claimant, lane: Lane, out: _Outstanding, room: int) -> 
         f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = 1 "
         f"WHERE {sql.picked(chosen)} AND state = 'queued' "
         "RETURNING id, kind, priority, message_id, worker, position",
-        [lane.number, sql.one_id(lane.batch_id), *away, room],
+        [lane.number, sql.one_id(lane.batch_id), *away, most],
     )
     if found:
         out.add(_Out(lane.queue, lane.batch_id, lane.priority, len(found), age=0.0))

@@ -117,6 +117,16 @@ def in_ids(column: str) -> str:
     return f"{column} IN (SELECT value FROM json_each(%s))"
 
 
+def texts(values: Iterable[str]) -> Any:
+    """Texts as one parameter for ``in_texts``."""
+    return list(values) if is_postgres() else json.dumps(list(values))
+
+
+def in_texts(column: str) -> str:
+    """``column`` is one of the texts of the parameter."""
+    return in_ids(column)
+
+
 def as_uuid(value: Any) -> UUID:
     """What a raw cursor gives for an id: a UUID on PostgreSQL, 32 hex digits on SQLite."""
     return value if isinstance(value, UUID) else UUID(hex=value)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
 from batches.lanes import priority_of
-from batches.queue import sql
+from batches.queue import model_limits, sql
 
 WINDOWS = (8, 64, 512)
 """Lanes looked at in the first, second and every further statement of one claim."""
@@ -52,10 +52,21 @@ class Lane:
     limited: bool
     rated: bool
     """Its queue has a rate limit: starts are recorded."""
+    demands: tuple[frozenset[str], ...] = ()
+    """Each set of models with a limit that a task of its batch needs; empty: none has a limit."""
 
     @property
     def priority(self) -> int:
         return priority_of(self.number)
+
+    @property
+    def models(self) -> frozenset[str]:
+        """All models with a limit that its tasks need."""
+        return frozenset().union(*self.demands)
+
+    def wants_only(self, full: Collection[str]) -> bool:
+        """Does each of its tasks need a model that is among these?"""
+        return bool(self.demands) and not any(demand.isdisjoint(full) for demand in self.demands)
 
 
 @dataclass(slots=True)
@@ -71,10 +82,10 @@ class Span:
         return lane.kind == last.kind and not lane.limited and not last.limited
 
 
-def spans(claimant: Claimant, room: Room, full: Container[str]) -> Iterator[Span]:
+def spans(claimant: Claimant, room: Room, full: Collection[str]) -> Iterator[Span]:
     """Lanes in claim order, blocked ones left out, neighbours of one kind joined.
 
-    ``full`` are queues whose limit is reached; the caller adds to them while it claims.
+    ``full`` are queues and models whose limit is reached; the caller adds to them while it claims.
 
     A lane that is left out ends the span, so that a span's range of lane numbers holds no other
     lane than its own, but for one submitted meanwhile: the claim checks the batch as well.
@@ -110,10 +121,11 @@ def in_order(claimant: Claimant) -> Iterator[Lane]:
         after, window = lanes[-1].number, window + 1
 
 
-def _may_run(claimant: Claimant, room: Room, full: Container[str], lane: Lane) -> bool:
+def _may_run(claimant: Claimant, room: Room, full: Collection[str], lane: Lane) -> bool:
     return (
         lane.open
         and lane.queue not in full
+        and not lane.wants_only(full)
         and (not claimant.queues or lane.queue in claimant.queues)
         and claimant.opens(lane.workspace_id)
         and room.left(lane.kind) > 0
@@ -165,10 +177,11 @@ def _batch_columns() -> str:
                b.backend = %s AND {sql.OPEN},
                b.parallel IS NOT NULL OR q.concurrency_limit IS NOT NULL
                OR q.rate_limit IS NOT NULL,
-               q.rate_limit IS NOT NULL"""
+               q.rate_limit IS NOT NULL, {model_limits.limited_demands("b")}"""
 
 
 def _lane(row: Sequence[Any]) -> Lane:
+    demands = model_limits.read(row[10])
     return Lane(
         number=row[0],
         batch_id=sql.as_uuid(row[1]),
@@ -178,6 +191,7 @@ def _lane(row: Sequence[Any]) -> Lane:
         seconds_left=None if row[5] is None else float(row[5]),
         started=bool(row[6]),
         open=bool(row[7]) and (row[5] is None or row[5] > 0),
-        limited=bool(row[8]),
+        limited=bool(row[8]) or bool(demands),
         rated=bool(row[9]),
+        demands=demands,
     )

@@ -143,6 +143,43 @@ def test_a_limit_of_a_queue_holds_over_its_batches() -> None:
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
 
 
+def test_a_limit_of_a_model_holds_over_batches_and_holds_up_nothing_else() -> None:
+    operations.add_model("big", parallel=1)
+    slow, quick = {"models": ["big"], "seconds": 0.1}, {"models": ["free"], "seconds": 0.0}
+    one = submit("modelled", slow, slow, quick)
+    other = submit("modelled", slow | {"models": ["free", "big"]}, slow, queue="low_priority")
+    times = sorted(
+        (task.started_at, task.finished_at)
+        for batch in (one, other)
+        for task in done(batch).tasks.all()
+        if "big" in task.payload["models"]
+    )
+    assert len(times) == 4
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
+    first = Task.objects.filter(batch=one).order_by("started_at")
+    assert "free" in first[1].payload["models"]
+
+
+def test_one_attempt_at_a_time_has_a_workspace_to_itself(tmp_path: Path) -> None:
+    User.objects.create_superuser("tester")
+    folder, file = tmp_path / "space", tmp_path / "lines"
+    folder.mkdir()
+    row = operations.add_workspace("alone", folder)
+    try:
+        payload = {"file": str(file), "seconds": 0.1}
+        batch = done(submit("alone", *[payload] * 6, workspace="alone"), within=40)
+        assert batch.summary["succeeded"] == 6
+        assert set(batch.tasks.values_list("attempt", flat=True)) == {1}
+    finally:
+        Batch.objects.all().delete()
+        operations.remove_workspace(row)
+    written = [line.split() for line in file.read_text().splitlines()]
+    assert [what for _, what in written] == ["begins", "ends"] * 6
+    assert all(
+        begun == ended for (begun, _), (ended, _) in zip(written[::2], written[1::2], strict=True)
+    )
+
+
 def test_a_rate_limit_bounds_the_starts_of_a_minute() -> None:
     change_low_priority(rate_limit=3)
     batch = submit("noop", *({} for _ in range(6)), queue="low_priority")
