@@ -14,7 +14,8 @@ from agents.contract import JSON, Processor
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of task. ``items`` is the list field of a submission's body."""
+    """A kind of task. ``items`` is the list field of a submission's body; without an ``endpoint``
+    only the console itself submits it."""
 
     name: str
     processor_path: str
@@ -31,11 +32,6 @@ class Kind:
     """Dotted path of what gives a task's ``context.inputs``, by the task's id."""
     tidy: bool = False
     """Attempts leave something in the workspace that is cleared up after one that was killed."""
-
-    @property
-    def submittable(self) -> bool:
-        """May people submit it? What has no endpoint only the console itself submits."""
-        return bool(self.endpoint)
 
     @property
     def processor(self) -> Processor:
@@ -89,6 +85,11 @@ def kinds() -> dict[str, Kind]:
         )
         for name, entry in settings.TASK_KINDS.items()
     }
+
+
+def offered() -> dict[str, Kind]:
+    """The kinds that people may submit, by name."""
+    return {name: kind for name, kind in kinds().items() if kind.endpoint}
 
 
 def kind(name: str) -> Kind:

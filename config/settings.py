@@ -220,6 +220,24 @@ SPECTACULAR_SETTINGS = {
 # -- the queue ------------------------------------------------------------------------------------
 
 TASK_KINDS: dict[str, dict[str, Any]] = {
+    "agent": {
+        "processor": "agents.processors.agent.AgentProcessor",
+        "task": "process_agent_task",
+        "endpoint": "agent-tasks",
+        "items": "tasks",
+        "queue": "agent_tasks",
+        "long": True,
+        "tidy": True,
+        "settings": "batches.model_profiles.processor_settings",
+        "inputs": "batches.predecessors.inputs",
+    },
+    "apply": {
+        "processor": "agents.processors.apply.ApplyProcessor",
+        "endpoint": "",
+        "items": "patches",
+        "queue": "high_priority",
+        "tidy": True,
+    },
     "validation": {
         "processor": "agents.processors.validation.ValidationProcessor",
         "task": "process_validation",

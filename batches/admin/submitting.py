@@ -98,7 +98,7 @@ class SubmitForm(forms.Form):
         visible = Workspace.objects.visible_to(user).values_list("name", flat=True)
         queues = Queue.objects.values_list("pk", flat=True)
         for field, names, nothing in (
-            ("kind", sorted(registry.kinds()), "as the file says"),
+            ("kind", sorted(registry.offered()), "as the file says"),
             ("workspace", visible[:1000], "none"),
             ("queue", queues, "the kind's"),
         ):
@@ -132,7 +132,7 @@ class SubmitForm(forms.Form):
             yield understood(_object(file.read(), "file") | more, kind)
 
     def _pasted(self) -> JSON:
-        kind = registry.kinds().get(self.cleaned_data["kind"])
+        kind = registry.offered().get(self.cleaned_data["kind"])
         if kind is None:
             raise InvalidSubmission([FieldError("kind", "Choose one.")])
         return {kind.items: pasted(self.cleaned_data["items"], kind.items)}
@@ -142,7 +142,7 @@ def options_help() -> str:
     """What ``options`` takes: the fields that a kind adds to the body, kind by kind."""
     kinds = (
         f"{name} takes {' and '.join(options)}"
-        for name in sorted(registry.kinds())
+        for name in sorted(registry.offered())
         if (options := options_of(name))
     )
     return (

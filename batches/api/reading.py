@@ -64,7 +64,7 @@ def kind_of(body: dict[str, Any], kind_name: str | None) -> Kind:
         InvalidSubmission: there is none, or another one.
     """
     name = body.pop("kind", kind_name)
-    known = registry.kinds()
+    known = registry.offered()
     if not isinstance(name, str) or name not in known or kind_name not in {None, name}:
         words = f"Say one of {', '.join(sorted(known))}, here or with --kind."
         raise InvalidSubmission([FieldError("kind", words)])

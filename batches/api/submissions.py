@@ -10,6 +10,7 @@ from rest_framework import serializers
 from agents.contract import JSON
 from batches.api.fields import (
     AnyJson,
+    Boolean,
     Choice,
     Id,
     Integer,
@@ -30,6 +31,9 @@ MOST_ERRORS = 100
 PATH_LENGTH = 1000
 COMMAND_LENGTH = 4000
 CONTENT_LENGTH = 1024 * 1024
+DESCRIPTION_LENGTH = 20_000
+MODEL_LENGTH = 190
+MOST_LOOPS = 100
 
 
 class Timeout(Integer):
@@ -135,6 +139,19 @@ class SubmissionFields(StrictSerializer):
 COMMON_FIELDS = frozenset(SubmissionFields().fields)
 
 
+class AgentTask(ItemFields):
+    description = Text(max_length=DESCRIPTION_LENGTH)
+
+
+class AgentSubmission(SubmissionFields):
+    coder_model = Text(max_length=MODEL_LENGTH, required=False)
+    reviewer_model = Text(max_length=MODEL_LENGTH, allow_null=True, required=False)
+    check_command = Text(max_length=COMMAND_LENGTH, allow_null=True, required=False)
+    max_loops = Integer(min_value=1, max_value=MOST_LOOPS, required=False)
+    apply_changes = Boolean(required=False)
+    tasks = Items(AgentTask(), initial=[{"description": "Make the tests of src/cart.py pass."}])
+
+
 class ValidationTarget(ItemFields):
     path = Text(max_length=PATH_LENGTH)
 
@@ -178,6 +195,7 @@ class AnySubmission(SubmissionFields):
 
 
 SERIALIZERS: dict[str, type[SubmissionFields]] = {
+    "agent": AgentSubmission,
     "validation": ValidationSubmission,
     "test": TestSubmission,
     "mcp": OperationSubmission,

@@ -39,7 +39,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
             Submissions.as_view(kind_name=kind.name, name=f"Submit: {kind.name}"),
             name=f"submit-{kind.name}",
         )
-        for kind in registry.kinds().values()
+        for kind in registry.offered().values()
     ),
     *(
         re_path(
@@ -47,7 +47,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
             CelerySubmissions.as_view(kind_name=kind.name, name=f"Submit to Celery: {kind.name}"),
             name=f"celery-submit-{kind.name}",
         )
-        for kind in registry.kinds().values()
+        for kind in registry.offered().values()
     ),
     re_path(
         rf"^batch/celery/task/(?P<pk>{UUID_PATTERN})/?$", CeleryTask.as_view(), name="celery-task"

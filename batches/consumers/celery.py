@@ -90,7 +90,7 @@ def _plain_task(name: str, run: Callable[..., Any]) -> None:
     app.register_task(type(name, (Task,), {**parts, "__module__": __name__})())
 
 
-for kind in registry.kinds().values():
+for kind in registry.offered().values():
     _plain_task(group_task_name(kind), partial(dispatch_batch, kind.name))
 _plain_task("get_task_status", get_task_status)
 _plain_task("get_group_status", get_group_status)

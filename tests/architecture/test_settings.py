@@ -83,10 +83,16 @@ def test_every_setting_of_ours_has_an_effect():
     assert ours - used_here - used_elsewhere - of_celery == set()
 
 
-def test_every_setting_of_a_task_is_one_that_the_sandbox_reads():
+OF_AGENTS = {"ollama_base_url", "secret_files"}
+
+
+def test_every_setting_of_a_task_is_one_that_the_sandbox_or_an_agent_reads():
     fields = {field.name for field in dataclasses.fields(SandboxSettings)}
 
-    assert settings.PROCESSOR_SETTINGS.keys() <= fields
+    assert settings.PROCESSOR_SETTINGS.keys() - fields == OF_AGENTS
+    code = "".join(file.read_text("utf-8") for file in (ROOT / "agents" / "coding").glob("*.py"))
+    for name in OF_AGENTS:
+        assert f'"{name}"' in code, name
     assert SandboxSettings.from_settings(settings.PROCESSOR_SETTINGS).run_as_uid == 65534
 
 

@@ -80,7 +80,25 @@ def nested(name: str, levels: int) -> JSON:
     return {name: nested(name, levels - 1)} if levels else {}
 
 
+MODELS = ("", " ", "a\0b", "\ud800", "x" * 191, *NO_TEXT[1:])
+NO_FLAG = (None, 0, 1, "true", "yes", [], {})
+
 KINDS = {
+    "agent": Hostile(
+        items=(
+            (
+                {"description": "Make the tests pass."},
+                {"description": (MISSING, "", " ", "a\0b", "\ud800", "x" * 20_001, *NO_TEXT)},
+            ),
+        ),
+        options={
+            "coder_model": (None, *MODELS),
+            "reviewer_model": MODELS,
+            "check_command": ("", "rm -rf /", "pytest;id", "'", "a\0b", "x" * 4001, *NO_TEXT[1:]),
+            "max_loops": (None, 0, -1, 101, *NO_NUMBER),
+            "apply_changes": NO_FLAG,
+        },
+    ),
     "validation": Hostile(
         items=(({"path": "a.py"}, {"path": (MISSING, *PATHS)}),),
         options={
