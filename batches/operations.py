@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from knox.models import AuthToken
 
-from batches import audit, dispatch, idempotency, mcp_servers, model_profiles, workspaces
+from batches import audit, dispatch, idempotency, mcp_servers, model_profiles, review, workspaces
 from batches.audit import Actor
 from batches.backends.database import wake
 from batches.idempotency import KeyReused
@@ -26,7 +26,7 @@ from batches.models import Batch, McpServer, ModelProfile, Queue, Task, Workspac
 from batches.places import WrongPlace, adopt
 from batches.queue import wishes
 from batches.queue.wishes import Conflict
-from batches.states import BackendName, Failure
+from batches.states import BackendName, DecisionVerb, Failure
 from batches.submission import FieldError, InvalidSubmission, Submission
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "add_mcp_server",
     "add_model",
     "add_workspace",
+    "apply_patch",
     "cancel_batch",
     "cancel_task",
     "change_batch",
@@ -44,6 +45,7 @@ __all__ = [
     "change_queue",
     "change_task",
     "change_workspace",
+    "discard_patch",
     "make_token",
     "move_batch",
     "pause_batch",
@@ -238,6 +240,32 @@ def retry_task(task: Task, *, by: Actor | None = None) -> None:
     ):
         raise Conflict(f"Only a failed or cancelled task can be retried; this one is {task.state}.")
     wake()
+
+
+def apply_patch(task: Task, *, by: Actor) -> Batch:
+    """Put the patch that a task left into its workspace: the batch of one task that does it.
+
+    Raises:
+        Conflict: there is nothing to apply, or it was decided already.
+        InvalidSubmission: whoever asks may not use the workspace.
+    """
+
+    def decided(batch: Batch) -> None:
+        review.decide(task, DecisionVerb.APPLY, by.user, Task.objects.get(batch=batch))
+        audit.record(by, task, "Let its patch be applied")
+
+    return submit(by.user, review.application(task), by=by, also=decided)
+
+
+def discard_patch(task: Task, *, by: Actor) -> None:
+    """Decide that the patch that a task left is not wanted; it stays where it is kept.
+
+    Raises:
+        Conflict: there is no patch, or it was decided already.
+    """
+    with transaction.atomic():
+        review.decide(task, DecisionVerb.DISCARD, by.user)
+        audit.record(by, task, "Discarded its patch")
 
 
 def change_batch(

@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
-from batches.models import Artefact, Attempt, Batch, LogLine, Task
+from batches.models import Artefact, Attempt, Batch, Decision, LogLine, Task
 from batches.progress import progress
+from batches.review import last_decision
 from batches.states import BatchState
 
 Counts = dict[UUID, dict[str, int]]
@@ -89,21 +91,49 @@ class ArtefactAnswer(serializers.ModelSerializer[Artefact]):
         return f"{url}?attempt={artefact.attempt}"
 
 
+class DecisionAnswer(serializers.ModelSerializer[Decision]):
+    """On the patch that the task has now."""
+
+    by = serializers.SlugRelatedField[Any]("username", read_only=True)
+    task = serializers.PrimaryKeyRelatedField[Any](
+        source="applying", read_only=True, help_text="The task that applies it."
+    )
+    state = serializers.CharField(
+        source="applying.state",
+        read_only=True,
+        allow_null=True,
+        default=None,
+        help_text="Of that task.",
+    )
+
+    class Meta:
+        model = Decision
+        fields = ["verb", "by", "at", "task", "state"]
+
+
 class TaskAnswer(serializers.ModelSerializer[Task]):
-    """Wants the annotation ``queue``; reads ``attempts``, ``artefacts`` and ``dependencies``."""
+    """Wants the annotation ``queue``; reads ``attempts``, ``artefacts``, ``dependencies`` and
+    ``decision``."""
 
     queue = serializers.CharField()
     depends_on = serializers.SerializerMethodField()
     attempts = AttemptAnswer(many=True)
     artefacts = ArtefactAnswer(many=True)
+    decision = serializers.SerializerMethodField()
 
     class Meta:
         model = Task
         fields = [
             "id", "batch", "custom_id", "position", "kind", "queue", "priority", "state",
             "failure", "attempt", "failures", "max_attempts", "timeout", "depends_on", "payload",
-            "result", "error", "attempts", "artefacts", "created_at", "started_at", "finished_at",
+            "result", "error", "attempts", "artefacts", "decision", "created_at", "started_at",
+            "finished_at",
         ]  # fmt: skip
+
+    @extend_schema_field(DecisionAnswer(allow_null=True))
+    def get_decision(self, task: Task) -> Any:
+        decision = last_decision(task)
+        return None if decision is None else DecisionAnswer(decision).data
 
     def get_depends_on(self, task: Task) -> list[str]:
         return [each.predecessor.custom_id for each in task.dependencies.all()]

@@ -122,6 +122,7 @@ KEY = {
 REPLAYED = {keys.REPLAYED: "`true` where the batch was there already."}
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 FINISHED_TASK = "The task is finished."
+NO_PATCH = "There is no patch to decide on, or it was decided already."
 FINISHED_BATCH = "The batch is finished, is still being submitted, or is being deleted."
 
 CALLS: dict[str, Call] = {
@@ -189,6 +190,14 @@ CALLS: dict[str, Call] = {
         problems={409: "It neither failed nor was cancelled, or its batch is being cancelled."},
     ),
     "Tasks.cancel": Call("Cancel a task", TaskAnswer, 202, problems={409: FINISHED_TASK}),
+    "Tasks.apply": Call(
+        "Put the patch that a task left into its workspace", TaskAnswer, 202,
+        tells={"Location": "Address of the batch that does it."}, problems={409: NO_PATCH},
+    ),
+    "Tasks.discard": Call(
+        "Decide that the patch that a task left is not wanted", TaskAnswer,
+        problems={409: NO_PATCH},
+    ),
     "Tasks.log": Call("Log of a task, oldest line first", LogLineAnswer, many=True),
     "Tasks.artefact": Call(
         "A file that a task left", {"type": "string", "contentMediaType": "*/*"}
@@ -230,6 +239,11 @@ FIELDS: dict[str, str] = {
     "on_failure": "`stop` cancels what waits when a task fails.",
     "id": "Unique in the batch, answered as `custom_id`; by default the item's position.",
     "depends_on": "Ids of items of this batch that must succeed first.",
+    "description": "What the agent is to change, in words.",
+    "coder_model": "The model that writes: a profile's name, or one of Ollama's.",
+    "reviewer_model": "The model that reads the change; null leaves the review out.",
+    "max_loops": "Times that the agent may try again after a red check or a refused review.",
+    "apply_changes": "Put a patch that passed into the workspace; without it, it waits for review.",
     "path": "Of a file or folder, relative to the workspace.",
     "checks": "The built-in checks to run; by default all.",
     "check_command": "A command that takes the place of the checks.",

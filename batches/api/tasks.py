@@ -10,6 +10,7 @@ from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 
 from batches import operations
@@ -19,7 +20,7 @@ from batches.api.endpoint import UUID_PATTERN, EndpointSet
 from batches.api.filters import ArtefactFilter, LogFilter, TaskFilter
 from batches.api.paging import InLogOrder, NewestFirst
 from batches.api.renderers import Verbatim
-from batches.models import Artefact, Dependency, LogLine, Task
+from batches.models import Artefact, Decision, Dependency, LogLine, Task
 from batches.querysets import TaskQuerySet
 
 ARTEFACT_NAME = "[A-Za-z0-9._-]{1,100}"
@@ -36,9 +37,14 @@ def visible_tasks(user: Any) -> TaskQuerySet:
     described: TaskQuerySet = visible.filter(batch__sealed_at__isnull=False).annotate(
         queue=F("batch__queue")
     )
-    return described.prefetch_related(
-        "attempts", "artefacts", Prefetch("dependencies", dependencies)
+    # Not the applying task's payload, which holds the patch.
+    decisions = Decision.objects.select_related("by", "applying").only(
+        "task_id", "attempt", "verb", "at", "by__username", "applying__state"
     )
+    return described.prefetch_related(
+        "attempts", "artefacts", Prefetch("dependencies", dependencies),
+        Prefetch("decision", decisions),
+    )  # fmt: skip
 
 
 class Tasks(EndpointSet):
@@ -52,6 +58,8 @@ class Tasks(EndpointSet):
         "partial_update": "change_task",
         "retry": "change_task",
         "cancel": "change_task",
+        "apply": "change_task",
+        "discard": "change_task",
         "log": "view_logline",
         "artefact": "view_artefact",
     }
@@ -61,6 +69,8 @@ class Tasks(EndpointSet):
         "partial_update": TaskChange,
         "retry": Nothing,
         "cancel": Nothing,
+        "apply": Nothing,
+        "discard": Nothing,
         "log": LogLineAnswer,
     }
     filters: ClassVar[dict[str, Any]] = {
@@ -96,6 +106,21 @@ class Tasks(EndpointSet):
         self.read(Nothing)
         operations.cancel_task(task, by=self.actor)
         return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"])
+    def apply(self, request: Request, pk: str) -> Response:
+        task = self.get_object()
+        self.read(Nothing)
+        batch = operations.apply_patch(task, by=self.actor)
+        url = reverse("batch-detail", args=[batch.pk], request=request)
+        return Response(self._answer(), status=status.HTTP_202_ACCEPTED, headers={"Location": url})
+
+    @action(detail=True, methods=["post"])
+    def discard(self, request: Request, pk: str) -> Response:
+        task = self.get_object()
+        self.read(Nothing)
+        operations.discard_patch(task, by=self.actor)
+        return Response(self._answer())
 
     @action(detail=True, pagination_class=InLogOrder)
     def log(self, request: Request, pk: str) -> Response:

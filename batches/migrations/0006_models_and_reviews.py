@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
+                ("attempt", models.PositiveIntegerField()),
                 (
                     "verb",
                     models.CharField(

@@ -10,9 +10,11 @@ from batches.states import DecisionVerb
 
 
 class Decision(models.Model):
-    """One for each task at most. That the patch was applied is said by the task that does it."""
+    """The last one on a task. Whether the patch was applied is said by the task that does it."""
 
     task = models.OneToOneField(Task, models.CASCADE, related_name="decision")
+    attempt = models.PositiveIntegerField()
+    """Whose patch it is about: once the task was run again, nothing is decided."""
     verb = models.CharField(max_length=7, choices=DecisionVerb)
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="decisions"

@@ -14,6 +14,7 @@ from batches.api.urls import urlpatterns
 from batches.models import Artefact, Batch, McpServer, Queue, Task, Workspace
 from batches.states import AttemptOutcome
 from config.settings import TASK_KINDS
+from tests.batches.reviewed import with_patch
 
 # Who may do what does not depend on the database.
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite_only]
@@ -25,6 +26,7 @@ CALLS = {
     ("GET", "/metrics"): (401, 403, 200, 200, 200, 200),
     ("GET", "/schema"): (401, 403, 200, 200, 200, 200),
     ("GET", "/docs"): (401, 403, 200, 200, 200, 200),
+    ("POST", "/batch/agent-tasks"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/validation"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/tests"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/mcp-operations"): (401, 403, 403, 202, 400, 202),
@@ -46,6 +48,8 @@ CALLS = {
     ("PATCH", "/batch/tasks/{task}"): (401, 403, 403, 200, 404, 200),
     ("POST", "/batch/tasks/{failed}/retry"): (401, 403, 403, 202, 404, 202),
     ("POST", "/batch/tasks/{task}/cancel"): (401, 403, 403, 202, 404, 202),
+    ("POST", "/batch/tasks/{patched}/apply"): (401, 403, 403, 202, 404, 202),
+    ("POST", "/batch/tasks/{patched}/discard"): (401, 403, 403, 200, 404, 200),
     ("GET", "/batch/tasks/{task}/log"): (401, 403, 200, 200, 404, 200),
     ("GET", "/batch/tasks/{task}/artefacts/a.txt"): (401, 403, 200, 200, 404, 200),
     ("GET", "/batch/stats"): (401, 403, 200, 200, 200, 200),
@@ -63,6 +67,7 @@ CALLS = {
     ("PATCH", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 200),
     ("DELETE", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 204),
     ("POST", "/batch/mcp-servers/reds/check"): (401, 403, 403, 403, 403, 200),
+    ("POST", "/batch/celery/agent-tasks"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/celery/validation"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/celery/tests"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/celery/mcp-operations"): (401, 403, 403, 202, 400, 202),
@@ -72,6 +77,7 @@ CALLS = {
     ("POST", "/batch/nonsense"): (401, 404, 404, 404, 404, 404),
 }
 BODIES = {
+    ("POST", "/batch/agent-tasks"): {"workspace": "red", "tasks": [{"description": "x"}]},
     ("POST", "/batch/validation"): {"workspace": "red", "targets": [{"path": "a.py"}]},
     ("POST", "/batch/tests"): {"workspace": "red", "modules": [{"path": "t.py"}]},
     ("POST", "/batch/mcp-operations"): {
@@ -88,9 +94,10 @@ BODIES = {
 BODIES |= {
     (method, address.replace("/batch/", "/batch/celery/")): body
     for (method, address), body in BODIES.items()
-    if address in {"/batch/validation", "/batch/tests", "/batch/mcp-operations"}
+    if address.removeprefix("/batch/") in {kind.endpoint for kind in registry.offered().values()}
 }
 NOT_SEEN = {
+    "/batch/agent-tasks": {"workspace"},
     "/batch/validation": {"workspace"},
     "/batch/tests": {"workspace"},
     "/batch/mcp-operations": {"workspace", "operations[0].server"},
@@ -115,6 +122,7 @@ def places(make_user, make_batch, make_workspace, red, finish, settings, monkeyp
     owner = make_user("owner", "operator", "red team")
     batch = make_batch(owner, 3, workspace="red", max_attempts=1)
     [lease] = finish(AttemptOutcome.ERROR)
+    patched = with_patch(make_batch(owner, 1, workspace="red").tasks.get())
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
     group = make_batch(owner, 1, workspace="red", backend="celery")
     task = Task.objects.filter(batch=batch, state="queued").first()
@@ -126,6 +134,7 @@ def places(make_user, make_batch, make_workspace, red, finish, settings, monkeyp
         "batch": batch.pk,
         "task": task.pk,
         "failed": lease.task_id,
+        "patched": patched.pk,
         "group": group.pk,
         "told": group.tasks.get().pk,
     }
@@ -177,7 +186,7 @@ def served():
 
 def test_the_table_names_every_method_of_every_address():
     """One that is added later must say here who may call it; so must a new kind."""
-    ids = dict.fromkeys(("batch", "task", "failed", "group", "told"), str(UUID(int=0)))
+    ids = dict.fromkeys(("batch", "task", "failed", "patched", "group", "told"), str(UUID(int=0)))
     asked = {
         (get_resolver().resolve(address.format(**ids)).url_name, method)
         for (method, address), expected in CALLS.items()
@@ -197,10 +206,10 @@ def test_a_list_holds_what_may_be_seen_and_no_more(client_of, places, request):
             client.get("/batch/stats").json()["totals"]["state"]["failed"],
         )
     assert seen == {
-        "viewer": (2, 4, 2, 1),
-        "operator": (2, 4, 2, 1),
+        "viewer": (3, 5, 2, 1),
+        "operator": (3, 5, 2, 1),
         "stranger": (0, 0, 0, 0),
-        "admin": (2, 4, 2, 1),
+        "admin": (3, 5, 2, 1),
     }
 
 

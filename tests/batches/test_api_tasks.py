@@ -50,7 +50,7 @@ def test_a_task_is_answered_with_the_fields_of_the_design(client, task):
     assert list(body) == [
         "id", "batch", "custom_id", "position", "kind", "queue", "priority", "state", "failure",
         "attempt", "failures", "max_attempts", "timeout", "depends_on", "payload", "result",
-        "error", "attempts", "artefacts", "created_at", "started_at", "finished_at",
+        "error", "attempts", "artefacts", "decision", "created_at", "started_at", "finished_at",
     ]  # fmt: skip
     assert (body["id"], body["batch"]) == (str(task.pk), str(task.batch_id))
     assert (body["queue"], body["state"], body["payload"]) == ("default", "queued", {"n": 0})
@@ -132,12 +132,12 @@ def test_a_page_of_tasks_costs_the_same_however_many_there_are(
 ):
     make_batch(operator, 2)
     finish(SUCCEEDED)
-    # Token 2, permissions 2, tasks, attempts, artefacts, dependencies.
-    with django_assert_num_queries(8):
+    # Token 2, permissions 2, tasks, attempts, artefacts, dependencies, decisions.
+    with django_assert_num_queries(9):
         client.get("/batch/tasks")
     make_batch(operator, 40)
     finish(*[SUCCEEDED] * 20)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         assert len(client.get("/batch/tasks").json()["results"]) == 42
 
 
