@@ -4,9 +4,9 @@ from importlib import import_module
 
 from django.apps import apps
 
-from batches.admin import accounts, batches, fleet, servers, tasks, workspaces
+from batches.admin import accounts, batches, fleet, profiles, servers, tasks, workspaces
 
 if apps.is_installed("django_celery_results"):
     import_module("batches.admin.celery")
 
-__all__ = ["accounts", "batches", "fleet", "servers", "tasks", "workspaces"]
+__all__ = ["accounts", "batches", "fleet", "profiles", "servers", "tasks", "workspaces"]

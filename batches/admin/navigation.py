@@ -22,6 +22,7 @@ GROUPS = (
             ("Queues", "queue", "batches", "queue"),
             ("Workers", "memory", "batches", "worker"),
             ("Workspaces", "folder_code", "batches", "workspace"),
+            ("Models", "neurology", "batches", "modelprofile"),
             ("MCP servers", "hub", "batches", "mcpserver"),
             ("Away resources", "cloud_off", "batches", "resource"),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -15,13 +15,12 @@ from django.utils.safestring import SafeString
 
 from batches import operations
 from batches.admin import markup
-from batches.admin.base import ModelForm, actor_of
+from batches.admin.base import actor_of
 from batches.admin.checking import CheckedAdmin
 from batches.admin.skin import Textarea, TextInput
+from batches.admin.stored import StoredAdmin, StoredForm
 from batches.admin.workspaces import lines_of
-from batches.audit import Actor
 from batches.models import McpServer
-from batches.submission import InvalidSubmission
 from batches.supervision.checking import check_each
 
 PAIRS = ("variables", "headers", "secrets")
@@ -34,12 +33,8 @@ def area(label: str, hint: str, rows: int = 3) -> Any:
     )
 
 
-class ServerForm(ModelForm):
-    """Lists and maps as lines of text. The last step of validation stores the server: what
-    ``operations`` says is wrong belongs beside the fields."""
-
-    by: ClassVar[Actor]
-    """Who saves it: each request has a form class of its own."""
+class ServerForm(StoredForm):
+    """Lists and maps as lines of text."""
 
     command = forms.CharField(
         required=False,
@@ -80,16 +75,6 @@ class ServerForm(ModelForm):
         for field in LISTS:
             self.initial[field] = "\n".join(getattr(server, field) or ())
 
-    def full_clean(self) -> None:
-        super().full_clean()
-        if self.is_bound and not self.errors:
-            try:
-                self.instance = self.stored()
-            except InvalidSubmission as refusal:
-                for error in refusal.errors:
-                    name = error.field if error.field in self.fields else None
-                    self.add_error(name, error.message)
-
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or self.cleaned_data
         for field in PAIRS:
@@ -105,7 +90,6 @@ class ServerForm(ModelForm):
         return data
 
     def stored(self) -> McpServer:
-        """The server as ``operations`` stored it."""
         wanted = {name: value for name, value in self.cleaned_data.items() if name != "name"}
         wanted["groups"] = list(wanted["groups"])
         if self.instance._state.adding:  # noqa: SLF001
@@ -117,7 +101,7 @@ class ServerForm(ModelForm):
 
 
 @admin.register(McpServer)
-class McpServerAdmin(CheckedAdmin):
+class McpServerAdmin(StoredAdmin, CheckedAdmin):
     nothing_yet = "None was added. The built-in one, filesystem, is always there."
     form = ServerForm
     check_label = "Check that it answers"
@@ -138,27 +122,6 @@ class McpServerAdmin(CheckedAdmin):
         """Open a session with each, several side by side."""
         for server, checked in check_each(rows):
             yield checked.ok, f"{server.name} {checked.said}"
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is not None and not self.has_change_permission(request, obj):
-            return self.looked_at
-        return self.fields
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
-            return ()
-        return ("name",) if self.has_change_permission(request, obj) else self.looked_at
-
-    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, *args, **kwargs)
-        form.by = actor_of(request)
-        return form
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Nothing: the form has stored it."""
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
-        """Nothing: the form has stored the groups too."""
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         operations.remove_mcp_server(obj, by=actor_of(request))

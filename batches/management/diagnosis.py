@@ -18,17 +18,20 @@ from django.utils.module_loading import import_string
 from batches import dispatch
 from batches.management.base import typed
 from batches.mcp_servers import described
-from batches.models import McpServer, Queue, Resource, Task, Worker, Workspace
+from batches.models import McpServer, ModelProfile, Queue, Resource, Task, Worker, Workspace
 from batches.places import can_open
 from batches.querysets import READY
 from batches.states import TaskState, Transport
 from batches.supervision.checking import check_each
+from batches.supervision.model_checks import check_models, usual_models
 
 LEAST_FREE = 2 * 1024**3
 """Bytes. Runs are stopped below 512 MiB (``agents.limits``): this leaves time to act."""
 MOST_NAMED = 10
 SERVERS_WITHIN = 60.0
 """Seconds for all MCP servers together."""
+MODELS_WITHIN = 30.0
+"""Seconds for all models together."""
 
 
 class Mark(StrEnum):
@@ -60,7 +63,9 @@ def examine() -> Iterator[Finding]:
             usable = usable and finding.mark != Mark.FAILED
             yield finding
         if usable:
-            looks = _people, _broker, _workers, _backlog, _workspaces, _resources, _servers
+            looks = (
+                _people, _broker, _workers, _backlog, _workspaces, _resources, _models, _servers,
+            )  # fmt: skip
             for look in looks:
                 yield from look()
     except DatabaseError as error:
@@ -227,6 +232,39 @@ def _resources() -> Iterator[Finding]:
             f"Away since {away.away_since:%Y-%m-%d %H:%M} UTC.",
             away.reason,
         )
+
+
+def _models() -> Iterator[Finding]:
+    """Those with a profile, and those that a task of an agent needs which names none."""
+    profiles = dict(ModelProfile.objects.values_list("name", "enabled"))
+    usual = [name for name in usual_models() if name not in profiles]
+    names = [name for name, enabled in profiles.items() if enabled]
+    left = {*names, *usual}
+    away: dict[str, list[str]] = {}
+    for name, checked in check_models([*names, *usual], within=MODELS_WITHIN):
+        left.remove(name)
+        if checked.ok:
+            yield Finding(f"model {name}", Mark.OK, f"It {checked.said}")
+        elif name in profiles:
+            remedy = f"Then: manage.py model check {name}"
+            yield Finding(f"model {name}", Mark.FAILED, f"It {checked.said}", remedy)
+        else:
+            away.setdefault(checked.reason, []).append(name)
+    for reason, missing in away.items():
+        yield Finding(
+            "models", Mark.WARNING, f"{_named(missing)}: {reason}",
+            "Tasks of agents that name no other model wait for that.",
+        )  # fmt: skip
+    if left:
+        yield Finding(
+            "models", Mark.WARNING, f"No time was left to ask: {_named(sorted(left))}.",
+            "manage.py model check NAME",
+        )  # fmt: skip
+    if shutil.which("git") is None:
+        yield Finding(
+            "git", Mark.WARNING, "It is not installed here: agents cannot work in repositories.",
+            "apt-get install git",
+        )  # fmt: skip
 
 
 def _servers() -> Iterator[Finding]:

@@ -15,8 +15,8 @@ class Command(ConsoleCommand):
     # It is asked when something is wrong: no check must keep it from answering.
     requires_system_checks = ()
     help = (
-        "Look at the database, the data directory, the sandbox, workers, queues, workspaces and "
-        "MCP servers, which have a minute to answer. "
+        "Look at the database, the broker, the data directory, the sandbox, workers, queues, "
+        "workspaces, and at models and MCP servers, which have a minute and a half to answer. "
         "Exit code 1 when anything does not work."
     )
 
