@@ -41,7 +41,7 @@ class ProfileForm(StoredForm):
             "max_files": "That one task may change.",
             "max_bytes": "That one task may write.",
             "request_timeout": "Seconds for one answer.",
-            "enabled": "Otherwise no new task may name it, and those that wait for it go on waiting.",
+            "enabled": "Without it no task may name the model, and those that wait for it wait on.",
         }
 
     def stored(self) -> ModelProfile:

@@ -16,7 +16,7 @@ from batches.models import Attempt, Batch, Resource, Task, Worker, Workspace
 # What a page shows does not depend on the database.
 pytestmark = pytest.mark.sqlite_only
 
-LISTS = ["batch", "task", "queue", "worker", "workspace", "mcpserver", "resource"]
+LISTS = ["batch", "task", "queue", "worker", "workspace", "mcpserver", "modelprofile", "resource"]
 OF_CELERY = [
     "taskresult", "periodictask", "intervalschedule", "crontabschedule", "clockedschedule",
 ]  # fmt: skip
