@@ -71,9 +71,10 @@ def places_left(
 def _needed_by(conditions: Sequence[str], names: Iterable[str]) -> dict[str, int]:
     """Model → the tasks that need it and meet one of the conditions, each by its own index."""
     tasks = " UNION ALL ".join(f"SELECT t.needs FROM {sql.TASK} t WHERE {c}" for c in conditions)
-    each = "jsonb_array_elements_text(t.needs)" if sql.is_postgres() else "json_each(t.needs)"
+    each = "jsonb_array_elements_text" if sql.is_postgres() else "json_each"
     found = sql.rows(
-        f"SELECT n.value, count(*) FROM ({tasks}) t, {each} n{'(value)' * sql.is_postgres()} "
+        f"SELECT n.value, count(*) FROM ({tasks}) taken, "
+        f"{each}(taken.needs) n{'(value)' * sql.is_postgres()} "
         f"WHERE {sql.in_texts('n.value')} GROUP BY n.value",
         [sql.texts(names)],
     )

@@ -15,11 +15,13 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from batches.lanes import lane_of
-from batches.models import Batch, Queue, Task
+from batches.models import Batch, ModelProfile, Queue, Task
 from batches.models.batch import new_number
 from batches.queue import lease as leases
 from batches.queue.claim import Lease
 from batches.queue.closing import close_finished, overlooked_dependents, unfinished_business
+from batches.queue.dispatch import TAKE_A_PLACE
+from batches.queue.model_limits import places_left
 from batches.queue.schedule import seconds_until_due, wake_due
 from batches.queue.settle import reap, settle
 from batches.queue.verdicts import Verdict
@@ -254,6 +256,33 @@ def test_a_limit_is_counted_through_an_index(many, db):
         indexes, scans = reads(statement)
         assert indexes
         assert not scans, statement
+
+
+def test_a_limit_of_a_model_is_counted_through_indexes(many, db):
+    ModelProfile.objects.create(name="big", parallel=2000)
+    Batch.objects.filter(tasks__state="queued").update(demands=[["model:big"]])
+    claims = statements(lambda: take(CLAIMED))
+    told = statements(lambda: places_left(["model:big"], taken_by=TAKE_A_PLACE))
+    counts = [each for each in [*claims, *told] if each.startswith("SELECT n.value")]
+    assert len(counts) >= 3
+    for statement in counts:
+        indexes, scans = reads(statement)
+        assert indexes
+        assert not scans, statement
+    assert all("task_dispatched" in reads(statement)[0] for statement in told)
+    assert work_of(lambda: places_left(["model:big"], taken_by=TAKE_A_PLACE)) < FEW
+
+
+def test_tasks_whose_model_has_no_place_left_cost_a_claim_nothing(many, db):
+    before = work_of(lambda: take(CLAIMED))
+    ModelProfile.objects.create(name="big", parallel=1)
+    running = Task.objects.filter(state="running").values("pk")[:1]
+    Task.objects.filter(pk__in=running).update(needs=["model:big"])
+    full = fill(20_000, priority=10, needs=["model:big"])
+    Batch.objects.filter(pk=full.pk).update(demands=[["model:big"]])
+    assert take(1)[0].batch_id == many["batches"][3].pk
+    # Beside the claim: the running tasks are counted.
+    assert work_of(lambda: take(CLAIMED)) <= before + FEW
 
 
 def test_whether_a_batch_is_finished_is_seen_without_looking_at_its_tasks(many, db):
