@@ -96,7 +96,10 @@ class DecisionAnswer(serializers.ModelSerializer[Decision]):
 
     by = serializers.SlugRelatedField[Any]("username", read_only=True)
     task = serializers.PrimaryKeyRelatedField[Any](
-        source="applying", read_only=True, help_text="The task that applies it."
+        source="applying",
+        read_only=True,
+        allow_null=True,
+        help_text="The task that applies it; null where it was discarded.",
     )
     state = serializers.CharField(
         source="applying.state",

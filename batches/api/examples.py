@@ -25,6 +25,7 @@ from batches.api.story import (
     SERVER,
     WORKSPACE,
     batch,
+    reviewed,
     task,
 )
 
@@ -90,6 +91,8 @@ ANSWERS: dict[str, Any] = {
     "Tasks.partial_update": task(**WAITS, priority=9),
     "Tasks.retry": task(**AGAIN),
     "Tasks.cancel": task(**WAITS | {"state": "cancelled", "finished_at": FINISHED}),
+    "Tasks.apply": reviewed("apply", task=ID, state="queued"),
+    "Tasks.discard": reviewed("discard"),
     "Tasks.log": page(LOG_LINE),
     "Tasks.artefact": JUNIT,
     "Queues.list": {"results": [QUEUE]},

@@ -60,10 +60,39 @@ def task(**changes: Any) -> JSON:
                 "url": f"{HERE}/tasks/{TASK_ID}/artefacts/junit.xml?attempt=1",
             },
         ],
-        "created_at": MADE, "started_at": STARTED, "finished_at": FINISHED,
+        "decision": None, "created_at": MADE, "started_at": STARTED, "finished_at": FINISHED,
     } | changes  # fmt: skip
 
 
+def reviewed(verb: str, **decision: Any) -> JSON:
+    """A task of an agent, whose patch somebody has decided on."""
+    kept = {"attempt": 1, "name": "changes.patch", "media_type": "text/x-diff", "size": 218}
+    address = f"{HERE}/tasks/{TASK_ID}/artefacts/changes.patch?attempt=1"
+    attempt = task()["attempts"][0] | {"outcome": "succeeded", "error": ""}
+    return task(
+        kind="agent", queue="agent_tasks", state="succeeded", failure="", error="",
+        payload=AGENT, result=PATCHED, attempts=[attempt],
+        artefacts=[kept | {"created_at": FINISHED, "url": address}],
+        decision={"verb": verb, "by": "admin", "at": FINISHED, "task": None, "state": None}
+        | decision,
+    )  # fmt: skip
+
+
+AGENT: JSON = {
+    "description": "Let total add up the prices.", "coder_model": "qwen2.5-coder:7b",
+    "reviewer_model": None, "check_command": "pytest -q", "max_loops": 4, "apply_changes": False,
+}  # fmt: skip
+PATCHED: JSON = {
+    "ok": True, "ended": "passed", "loops": 1, "summary": "total adds up what it is given.",
+    "validator_ok": True, "verdict": None, "blocked": 0, "base_commit": "8a4c02f", "patch": {
+        "artefact": "changes.patch", "sha256": "5f70bf18", "bytes": 218,
+        "files": [
+            {"path": "shop.py", "status": "modified", "added": 1, "removed": 1, "binary": False},
+        ],
+    },
+    "applied": "pending", "conflicts": [], "transcript": "transcript.jsonl", "seconds": 41.2,
+}  # fmt: skip
+"""Of a task of kind agent, but for its check, its findings and what its models used."""
 RESULT: JSON = {
     "path": "tests/test_basket.py", "ok": False, "command": "pytest -v tests/test_basket.py",
     "counts": {

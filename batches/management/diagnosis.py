@@ -252,7 +252,7 @@ def _models() -> Iterator[Finding]:
             away.setdefault(checked.reason, []).append(name)
     for reason, missing in away.items():
         yield Finding(
-            "models", Mark.WARNING, f"{_named(missing)}: {reason}",
+            "models", Mark.WARNING, f"{_named(sorted(missing))}: {reason}",
             "Tasks of agents that name no other model wait for that.",
         )  # fmt: skip
     if left:

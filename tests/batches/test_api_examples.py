@@ -68,8 +68,8 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
     operations.add_mcp_server("unused", url="http://127.0.0.1:9/mcp")
     Worker.objects.create(name="w1", backend="database", host="h", pid=1, slots=2)
 
-    def made(kind, outcome, result, backend="database"):
-        items = [Item({"path": "tests/test_basket.py"})]
+    def made(kind, outcome, result, backend="database", item=None):
+        items = [Item(item or {"path": "tests/test_basket.py"})]
         batch = make_batch(admin, items=items, kind=kind, workspace="shop", backend=backend)
         if outcome:
             finish(outcome, result=result, error=story.REASON)
@@ -83,6 +83,11 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
     Task.objects.filter(pk=celery[1].pk).update(**on_celery)
     waits = made("test", None, None, backend="celery")
     checked = made("validation", rejected, found)
+    agent = made("agent", AttemptOutcome.SUCCEEDED, story.PATCHED, item=story.AGENT)
+    patch = ContentFile(b"--- a/shop.py\n", "changes.patch")
+    diff = Artefact.objects.create(
+        task=agent[1], attempt=1, name="changes.patch", media_type="text/x-diff", size=1, file=patch
+    )
     ran = made("test", rejected, story.RESULT)
     report = ContentFile(story.JUNIT.encode(), "junit.xml")
     kept = Artefact.objects.create(
@@ -96,7 +101,9 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
         "PATCH /batch/{id}": waits[0].pk, "DELETE /batch/{id}": waits[0].pk,
         "/batch/{id}": ran[0].pk, "/batch/tasks/{id}": ran[1].pk,
         "PATCH /batch/tasks/{id}": waits[1].pk, "/batch/tasks/{id}/cancel": waits[1].pk,
+        "/batch/tasks/{id}/apply": agent[1].pk, "/batch/tasks/{id}/discard": agent[1].pk,
     }  # fmt: skip
+    diff.file.delete(save=False)
     kept.file.delete(save=False)
 
 

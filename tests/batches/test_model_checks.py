@@ -121,7 +121,7 @@ def test_doctor_says_what_to_run_and_fails_only_for_what_was_set_up(settings: An
     at(settings, AWAY)
     [(where, words)] = models_found().items()
     assert where == ("models", "warning")
-    assert words.startswith(f"qwen2.5-coder:7b, llama3.2: Ollama does not answer on {AWAY}")
+    assert words.startswith(f"llama3.2, qwen2.5-coder:7b: Ollama does not answer on {AWAY}")
     assert "`ollama serve`" in words
     operations.add_model("llama3.2")
     found = models_found()
