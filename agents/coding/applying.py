@@ -105,6 +105,8 @@ class _Plan:
         self._owner = owner
         self._place = Place(origin.root)
         self._looks = 0
+        self._seen: tuple[dict[str, Found | None], _Ready | Applied | Conflict] | None = None
+        """What the last answer was given for, and the answer."""
 
     @classmethod
     def of_attempt(
@@ -135,7 +137,9 @@ class _Plan:
                 unfit.append(Unfit(path, str(error), self._patch.text))
         if unfit:
             return Conflict(tuple(unfit))
-        return self._merged(found)
+        if self._seen is None or self._seen[0] != found:
+            self._seen = found, self._merged(found)
+        return self._seen[1]
 
     def _paths(self) -> list[str]:
         """The paths of the patch, each a place inside the workspace that may be written."""
