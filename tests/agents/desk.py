@@ -123,6 +123,16 @@ class Desk:
             change(copy.folder)
             return copy.diff()
 
+    def edited(self, path: str, old: str, new: str) -> Patch:
+        """As ``patch`` makes it, by plain git and faster: one edit of what is committed."""
+        there = self.root / path
+        now = there.read_bytes()
+        git(self.root, "checkout", "-q", "--", path)
+        edit(path, old, new)(self.root)
+        text = git(self.root, "diff", "--binary", "--full-index", "--", path) + "\n"
+        there.write_bytes(now)
+        return Patch(text, git(self.root, "rev-parse", "HEAD"))
+
     def apply(self, patch: Patch, start: list[JSON] | None = None) -> Applied | Conflict:
         return apply(patch, start or [], self.context(), self.sandbox)
 

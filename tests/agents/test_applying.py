@@ -64,8 +64,8 @@ def test_everything_a_patch_can_say_is_applied(desk: Desk) -> None:
 
 def test_what_others_changed_meanwhile_stays(desk: Desk) -> None:
     one, two = (
-        desk.patch(edit("app.py", "line 3\n", "3\n")),
-        desk.patch(edit("app.py", "line 12\n", "12\n")),
+        desk.edited("app.py", "line 3\n", "3\n"),
+        desk.edited("app.py", "line 12\n", "12\n"),
     )
     edit("app.py", "line 20\n", "twenty\n")(desk.root)
     assert desk.apply(one) == desk.apply(two) == Applied("applied", ("app.py",))
@@ -74,7 +74,7 @@ def test_what_others_changed_meanwhile_stays(desk: Desk) -> None:
 
 
 def test_a_patch_that_is_there_is_not_applied_twice(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 20\n", "line 20\nline 20\n"))
+    patch = desk.edited("app.py", "line 20\n", "line 20\nline 20\n")
     desk.apply(patch)
     edit("app.py", "line 1\n", "first\n")(desk.root)
     before = state(desk.root)
@@ -115,7 +115,7 @@ def test_a_conflict_names_the_lines_and_writes_nothing(desk: Desk) -> None:
 
 
 def test_line_ends_of_the_workspace_are_kept(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "three\n"))
+    patch = desk.edited("app.py", "line 3\n", "three\n")
     (desk.root / "app.py").write_bytes(LINES.replace("\n", "\r\n").encode())
     assert desk.apply(patch) == Applied("applied", ("app.py",))
     expected = LINES.replace("line 3\n", "three\n").replace("\n", "\r\n")
@@ -129,7 +129,7 @@ def test_line_ends_of_the_workspace_are_kept(desk: Desk) -> None:
 
 
 def test_a_patch_after_its_predecessors(desk: Desk) -> None:
-    first = desk.patch(edit("app.py", "line 3\n", "three\n"))
+    first = desk.edited("app.py", "line 3\n", "three\n")
     start: list[JSON] = [{"base_commit": first.base_commit, "patch": first.text}]
     second = desk.patch(edit("app.py", "line 12\n", "twelve\n"), start)
     assert "three" not in second.text.replace(" three", "")
@@ -202,7 +202,7 @@ def test_links_are_neither_made_nor_followed(desk: Desk, tmp_path: Path) -> None
     outside = tmp_path / "outside"
     outside.mkdir()
     assert isinstance(desk.apply(Patch(hostile("link", "120000"), "")), Conflict)
-    patch = desk.patch(edit("sub/one.py", "one\n", "uno\n"))
+    patch = desk.edited("sub/one.py", "one\n", "uno\n")
     (desk.root / "sub").rename(outside / "sub")
     (desk.root / "sub").symlink_to(outside / "sub")
     ended = desk.apply(patch)
@@ -248,7 +248,7 @@ def test_an_empty_patch_changes_nothing(desk: Desk) -> None:
 
 
 def test_the_processor_tells_how_it_ended(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "three\n"))
+    patch = desk.edited("app.py", "line 3\n", "three\n")
     processor = ApplyProcessor()
     payload = processor.validate(
         {"task": "t", "patch": patch.text, "base_commit": patch.base_commit, "start": []}, {}

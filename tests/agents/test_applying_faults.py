@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_what_another_wrote_before_the_effect_was_granted_stays(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
+    patch = desk.edited("app.py", "line 3\n", "mine\n")
     context = desk.context()
     context.at_effect = lambda: edit("app.py", "line 12\n", "yours\n")(desk.root)
     assert apply(patch, [], context, desk.sandbox) == Applied("applied", ("app.py",))
@@ -44,7 +44,7 @@ def test_what_another_wrote_before_the_effect_was_granted_stays(desk: Desk) -> N
 
 
 def test_what_changes_before_the_effect_is_granted_is_seen(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
+    patch = desk.edited("app.py", "line 3\n", "mine\n")
     context = desk.context()
     context.at_effect = lambda: edit("app.py", "line 3\n", "yours\n")(desk.root)
     assert isinstance(apply(patch, [], context, desk.sandbox), Conflict)
@@ -52,7 +52,7 @@ def test_what_changes_before_the_effect_is_granted_is_seen(desk: Desk) -> None:
 
 
 def test_a_lost_lease_writes_nothing(desk: Desk) -> None:
-    patch = desk.patch(edit("app.py", "line 3\n", "mine\n"))
+    patch = desk.edited("app.py", "line 3\n", "mine\n")
     before = state(desk.root)
     context = desk.context()
     context.lost = True
