@@ -152,7 +152,7 @@ def read(body: dict[str, Any]) -> Asked:
         tools=tools,
         schema=form["json_schema"]["schema"] if form else None,
         temperature=body.get("temperature"),
-        tokens=tokens_of([messages, body.get("tools")]),
+        tokens=_tokens_read(body),
     )
 
 
@@ -179,3 +179,12 @@ def _check_order(messages: list[dict[str, Any]]) -> None:
 
 def tokens_of(value: object) -> int:
     return len(json.dumps(value, ensure_ascii=False)) // CHARACTERS_PER_TOKEN
+
+
+def _tokens_read(body: dict[str, Any]) -> int:
+    """What a template makes of the request: each message has a short frame."""
+    parts: list[object] = [body.get("tools") or ""]
+    for message in body["messages"]:
+        parts += ["", message.get("content") or ""]
+        parts += [made["function"] for made in message.get("tool_calls") or ()]
+    return sum(2 + tokens_of(part) for part in parts)

@@ -21,6 +21,7 @@ from pydantic_ai.exceptions import (
     ModelUnavailableError,
     OutputTokenLimitExceeded,
     RunTimedOut,
+    UnexpectedModelBehavior,
     UsageLimitExceeded,
 )
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
@@ -28,6 +29,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
@@ -47,6 +49,14 @@ AWAY = (
     ModelAuthenticationError,
 )
 """The server says that it cannot answer now, or not until somebody has done something."""
+
+
+REFUSED = (400, 422)
+"""The request itself is at fault, such as tools for a model that has none: asking again is vain."""
+
+
+class NotAnAnswer(Exception):
+    """The server answered with something else than an answer of a model, such as a web page."""
 
 
 class WatchedModel(WrapperModel):
@@ -78,7 +88,10 @@ class WatchedModel(WrapperModel):
         tools = _described(model_request_parameters)
         fitted = self._window.fitted(messages, tools)
         begun = time.monotonic()
-        response = await super().request(fitted, model_settings, model_request_parameters)
+        try:
+            response = await super().request(fitted, model_settings, model_request_parameters)
+        except UnexpectedModelBehavior as error:
+            raise NotAnAnswer(str(error)) from error
         self._transcript.add(
             "turn",
             role=self._role,
@@ -115,14 +128,18 @@ class WatchedModel(WrapperModel):
 
 def _model(profile: Profile, asked_for: str) -> OpenAIChatModel:
     client = _client(profile.endpoint, profile.api_key, profile.request_timeout)
-    settings = ModelSettings(parallel_tool_calls=False)
+    # One system message at the beginning is all that every model's template takes.
+    settings = ModelSettings(parallel_tool_calls=False, framing_announcement="never")
     if profile.temperature is not None:
         settings["temperature"] = profile.temperature
     if profile.protocol == "ollama":
         provider = OllamaProvider(openai_client=client)
         return OllamaModel(asked_for, provider=provider, settings=settings)
     return OpenAIChatModel(
-        asked_for, provider=OpenAIProvider(openai_client=client), settings=settings
+        asked_for,
+        provider=OpenAIProvider(openai_client=client),
+        profile=OpenAIModelProfile(supports_inline_system_prompts=False),
+        settings=settings,
     )
 
 
@@ -147,39 +164,58 @@ def _described(parameters: ModelRequestParameters) -> int:
     )
 
 
-ENDED_BY_MODEL = (AgentRunError, ContextFull)
+ENDED_BY_MODEL = (AgentRunError, ContextFull, NotAnAnswer)
 """What a run of a model may raise, tools aside."""
 
 
-def outcome_of(  # noqa: PLR0911 - one outcome a line
-    error: Exception, model: WatchedModel, result: JSON
-) -> Outcome | None:
+def outcome_of(error: Exception, model: WatchedModel, result: JSON) -> Outcome | None:
     """What becomes of an attempt whose model did not answer; None: its time is up."""
-    profile = model.asked
+    if isinstance(error, RunTimedOut):
+        return None
+    if limit := _limit_of(error, model):
+        return LimitReached(*limit, result)
+    if failure := _failure_of(error, model.asked):
+        return failure
+    reason = f"{model.asked.name} did not answer in a way that can be used: {error}"
+    if isinstance(error, ModelHTTPError):
+        reason = _told(model.asked, error)
+    return Rejected(reason, {**result, "ended": "gave_up"})
+
+
+def _limit_of(error: Exception, model: WatchedModel) -> tuple[str, str] | None:
+    """The limit that was reached, and the reason."""
+    name = model.asked.name
     match error:
-        case RunTimedOut():
-            return None
         case ContextFull():
-            return LimitReached("context", str(error), result)
+            return "context", str(error)
         case ModelContextWindowExceededError():
-            reason = f"{profile.name} says that the conversation is too long: {error.message}"
-            return LimitReached("context", reason, result)
+            return "context", f"{name} says that the conversation is too long: {error.message}"
         case OutputTokenLimitExceeded():
-            reason = f"{profile.name} was cut off in the middle of an answer: {error.message}"
-            return LimitReached("context", reason, result)
+            return "context", f"{name} was cut off in the middle of an answer: {error.message}"
         case UsageLimitExceeded():
             limit = model.limit_reached()
-            return LimitReached(limit, f"{profile.name} has used up its {limit}", result)
+            return limit, f"{name} has used up its {limit}"
+    return None
+
+
+def _failure_of(  # noqa: PLR0911 - one outcome a line
+    error: Exception, profile: Profile
+) -> Outcome | None:
+    """What the server is at fault for; None: it is not."""
+    match error:
         case ModelTimeoutError():
             return TryAgain(f"{profile.name}: no answer within {profile.request_timeout} s")
         case _ if isinstance(error, AWAY):
             return Unavailable(profile.resource, _why_away(profile, error))
         case ModelConnectionError():
-            return Unavailable(profile.resource, f"{profile.unreachable} ({error.message})")
+            return _unless_away(profile, f"the connection to {profile.endpoint} broke off")
+        case ModelHTTPError() if error.status_code in REFUSED:
+            return None
         case ModelAPIError():
-            return _unless_away(profile, error)
-    reason = f"{profile.name} did not answer in a way that can be used: {error}"
-    return Rejected(reason, {**result, "ended": "gave_up"})
+            return _unless_away(profile, _told(profile, error))
+        case NotAnAnswer():
+            return _unless_away(profile, f"{profile.endpoint} gave no answer of a model: {error}")
+    return None
 
 
 def _why_away(profile: Profile, error: Exception) -> str:
@@ -190,11 +226,18 @@ def _why_away(profile: Profile, error: Exception) -> str:
     return f"{profile.endpoint} is busy: {error}"
 
 
-def _unless_away(profile: Profile, error: ModelAPIError) -> Outcome:
-    """A server that is broken is away too, where it says so when it is asked for its models."""
+def _told(profile: Profile, error: ModelAPIError) -> str:
+    status = f" {error.status_code}" if isinstance(error, ModelHTTPError) else ""
+    return f"{profile.endpoint} answered{status}: {error.message}"
+
+
+def _unless_away(profile: Profile, reason: str) -> Outcome:
+    """A server that fails is away where it says so when it is asked for its models.
+
+    Else it costs one of the attempts: one that always breaks off would be asked for ever.
+    """
     try:
         look(profile)
     except StillAway as away:
         return Unavailable(profile.resource, str(away))
-    status = f" {error.status_code}" if isinstance(error, ModelHTTPError) else ""
-    return TryAgain(f"{profile.endpoint} answered{status}: {error.message}")
+    return TryAgain(reason)
