@@ -22,8 +22,14 @@ class ModelMissing(StillAway):
     """The server answers, and has no such model."""
 
 
+class CallUnknown(StillAway):
+    """The server answers, and does not know the call."""
+
+
 def look(profile: Profile) -> JSON:
     """What is there now, without loading anything.
+
+    Where Ollama is expected, any server with OpenAI's calls will do: it has no own version.
 
     ``{"endpoint", "model", "version", "loaded", "size", "num_ctx", "running"}``: ``size`` in bytes
     on disk, ``num_ctx`` as configured, ``running`` what Ollama has in memory. What a server of the
@@ -35,8 +41,8 @@ def look(profile: Profile) -> JSON:
     if profile.problem:
         raise StillAway(profile.problem)
     with _client(profile, LOOK) as server:
-        found = _look_ollama if profile.protocol == "ollama" else _look_openai
-        return {"endpoint": profile.endpoint, "model": profile.model, **found(server, profile)}
+        found = _found(server, profile)
+    return {"endpoint": profile.endpoint, "model": profile.model, **found}
 
 
 def ready(profile: Profile) -> str:
@@ -48,8 +54,7 @@ def ready(profile: Profile) -> str:
     Raises:
         StillAway: as ``look``, or the model cannot be loaded.
     """
-    look(profile)
-    if profile.protocol != "ollama":
+    if look(profile)["version"] is None:
         return profile.model
     name = profile.model
     with _client(profile, timedelta(seconds=profile.request_timeout)) as server:
@@ -71,7 +76,6 @@ def derived_name(model: str, num_ctx: int) -> str:
 
 
 def _look_ollama(server: httpx.Client, profile: Profile) -> JSON:
-    version = _answer(server, profile, "/api/version").get("version")
     models = _entries(_answer(server, profile, "/api/tags"))
     names = {_full(profile.model)}
     mine = next((entry for entry in models if _full(str(entry.get("name"))) in names), None)
@@ -89,7 +93,6 @@ def _look_ollama(server: httpx.Client, profile: Profile) -> JSON:
         for entry in _entries(_answer(server, profile, "/api/ps"))
     ]
     return {
-        "version": version,
         "loaded": any(_full(str(entry["name"])) in names for entry in running),
         "size": mine.get("size"),
         "num_ctx": profile.num_ctx,
@@ -103,8 +106,19 @@ def _look_openai(server: httpx.Client, profile: Profile) -> JSON:
     names = {str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)}
     if profile.model not in names:
         raise ModelMissing(f"{profile.missing}; it has {', '.join(sorted(names)) or 'none'}")
-    return {"version": None, "loaded": None, "size": None, "num_ctx": profile.num_ctx,
+    return {"loaded": None, "size": None, "num_ctx": profile.num_ctx,
             "running": []}  # fmt: skip
+
+
+def _found(server: httpx.Client, profile: Profile) -> JSON:
+    if profile.protocol == "ollama":
+        try:
+            version = str(_answer(server, profile, "/api/version").get("version"))
+        except CallUnknown:
+            pass
+        else:
+            return {"version": version, **_look_ollama(server, profile)}
+    return {"version": None, **_look_openai(server, profile)}
 
 
 def _client(profile: Profile, timeout: timedelta) -> httpx.Client:
@@ -121,8 +135,10 @@ def _answer(
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StillAway(f"{profile.unreachable} ({str(error) or type(error).__name__})") from error
     said = response.text.strip()[:LONGEST_TOLD]
-    if response.status_code == httpx.codes.NOT_FOUND and body is not None:
-        raise ModelMissing(profile.missing)
+    if response.status_code == httpx.codes.NOT_FOUND:
+        if body is not None:
+            raise ModelMissing(profile.missing)
+        raise CallUnknown(f"{profile.endpoint}{path} is not there; is that a model server? {said}")
     if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise StillAway(f"{profile.endpoint} wants another API key than the profile's: {said}")
     if not response.is_success:

@@ -105,7 +105,13 @@ class WatchedModel(WrapperModel):
             output_tokens=response.usage.output_tokens,
             seconds=round(time.monotonic() - begun, 3),
         )
-        self._window.counted(size(fitted) + tools, response.usage.input_tokens)
+        try:
+            self._window.counted(size(fitted), response.usage.input_tokens, tools)
+        except ContextFull:
+            # Whoever runs the model counts what it returns only.
+            self.usage.requests += 1
+            self.usage.incr(response.usage)
+            raise
         return response
 
     def used(self) -> JSON:

@@ -49,7 +49,8 @@ class Window:
         self._model = model
         self._characters = 0.0
         """A token, as this server counted; 0 until it has."""
-        self._last = 0
+        self._knows_tools = True
+        """Templates of models that call no tools leave their descriptions out."""
 
     def fitted(self, messages: Sequence[ModelMessage], tools: int) -> list[ModelMessage]:
         """The messages, old answers of tools left out where all would not fit.
@@ -76,20 +77,21 @@ class Window:
             )
         return fitted
 
-    def counted(self, characters: int, tokens: int) -> None:
-        """The server counted so many tokens of so many characters.
+    def counted(self, characters: int, tokens: int, tools: int = 0) -> None:
+        """The server counted so many tokens of so many characters, and of the tools besides.
 
         Raises:
             ContextFull: it cannot have read all of them.
         """
         if not tokens:
             return  # it does not count
+        if not self._characters and tokens < (characters + tools) / MOST_CHARACTERS:
+            self._knows_tools = False
+        if self._knows_tools:
+            characters += tools
         expected = characters / (self._characters or MOST_CHARACTERS)
-        # Where the window is known, a shortfall counts only near its end.
-        known = self._num_ctx is not None
-        near = self._num_ctx is None or expected > self._num_ctx * NEAR
-        share = (SHORTFALL if known else LARGE_SHORTFALL) if self._characters else 1.0
-        if near and tokens < expected * share:
+        near = self._num_ctx is None or expected > self._num_ctx * SHORTFALL
+        if tokens < expected * (SHORTFALL if self._characters else 1) and near:
             raise ContextFull(
                 f"{self._model} counted {tokens:,} tokens of a prompt of {characters:,} characters "
                 f"(about {expected:,.0f}): the server cut it. Raise num_ctx in its profile, and "
