@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agents.coding import journal
 from agents.coding.git import GitFailed, StartConflict
-from agents.coding.journal import Journal, Write
+from agents.coding.journal import MARKER, PLAIN_PRIVATE, Journal, Write
 from agents.coding.merging import Conflict as Unfit
 from agents.coding.merging import Merge
-from agents.coding.origin import Origin, made_for
+from agents.coding.origin import Origin
 from agents.coding.patch import Patch
-from agents.coding.placing import Found, NotPlain, Place, sha256
+from agents.coding.placing import Found, NotPlain, Place, made_for, sha256
 from agents.coding.store import Change
 from agents.contract import JSON, PayloadError, ProcessorContext
 from agents.paths import checked_spelling
@@ -27,7 +26,7 @@ from agents.sandbox import Sandbox
 EFFECT = "apply"
 ATTRIBUTES = ".gitattributes"
 EXECUTABLE = "100755"
-PRIVATE_NAMES = (".git", journal.PLAIN_PRIVATE)
+PRIVATE_NAMES = (".git", PLAIN_PRIVATE, MARKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,6 @@ def apply(
     if patch.is_empty:
         return Applied("already", ())
     plan = _Plan.of_attempt(patch, start, context, sandbox)
-    journal.recover(plan.origin.root)
     seen = plan.outcome()
     if not isinstance(seen, _Ready):
         return seen

@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agents.coding.origin import made_for
-from agents.coding.placing import Found, NotPlain, Place, sha256
+from agents.coding.placing import Found, NotPlain, Place, made_for, sha256
 from agents.coding.repository import Repository
 from agents.coding.worktrees import PRIVATE, locked_file, private_folder
 from agents.private_copy import OPEN_SOURCE
 
 PLAIN_PRIVATE = f".{PRIVATE}"
 """Our folder in a workspace that is no repository."""
+MARKER = f".{PRIVATE}-workspace"
+"""What tells the console that a folder is a workspace of its own; no task's to change."""
 MANIFEST = "manifest.json"
 
 
@@ -41,6 +42,8 @@ class Journal:
     def __init__(self, root: Path, folder: Path) -> None:
         self._place = Place(root)
         self._folder = folder
+        self.left: list[str] = []
+        """Paths of an unfinished write that somebody has changed since: they were left alone."""
 
     @classmethod
     @contextmanager
@@ -56,7 +59,7 @@ class Journal:
             lock = locked_file(private, f"{folder.name}.lock")
             try:
                 journal = cls(root, folder)
-                journal._finish_the_last()
+                journal.left = journal._finish_the_last()
                 yield journal
             finally:
                 os.close(lock)
@@ -78,9 +81,8 @@ class Journal:
         _sync(self._folder.parent)
         return self._carry_out()
 
-    def _finish_the_last(self) -> None:
-        if (self._folder / MANIFEST).is_file():
-            self._carry_out()
+    def _finish_the_last(self) -> list[str]:
+        return self._carry_out() if (self._folder / MANIFEST).is_file() else []
 
     def _carry_out(self) -> list[str]:
         writes = [Write(**told) for told in json.loads((self._folder / MANIFEST).read_bytes())]
@@ -118,15 +120,18 @@ class Journal:
         return True
 
 
-def recover(root: Path) -> None:
+def recover(root: Path) -> list[str]:
     """Finish what a killed attempt had begun to write to the workspace.
+
+    Returns the paths that were left alone because somebody has changed them since.
 
     Raises:
         OSError: it cannot be written.
     """
-    if (_where(root) / MANIFEST).is_file():
-        with Journal.of(root):
-            pass
+    if not (_where(root) / MANIFEST).is_file():
+        return []
+    with Journal.of(root) as journal:
+        return journal.left
 
 
 def _where(root: Path) -> Path:

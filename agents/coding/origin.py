@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents.bubblewrap import View
 from agents.coding.git import Git, StartConflict
+from agents.coding.journal import recover
 from agents.coding.merging import Merge
 from agents.coding.patch import Patch
+from agents.coding.placing import made_for
 from agents.coding.repository import Repository
 from agents.coding.store import Store
 from agents.contract import JSON, ProcessorContext
@@ -44,11 +45,21 @@ class Origin:
         Raises:
             WorkspaceMissing: there is no folder.
             RepositoryRefused, GitFailed: it has a repository that cannot be used.
+            OSError: what a killed attempt had begun to write cannot be finished.
         """
         workspace = context.workspace
         if workspace is None or not workspace.root.is_dir():
             raise WorkspaceMissing("the workspace's folder is not on this machine")
         root = workspace.root
+        if left := recover(root):
+            context.record(
+                "write unfinished",
+                level="warning",
+                files=left,
+                message="A killed attempt had begun to write these files, and they were changed "
+                "since: they stay as they are, and what it wanted to write is kept beside the "
+                "repository's own files (ollama-coder/left-…).",
+            )
         folder = made_for(context.workdir / "own", sandbox.user_for(root))
         git = Git.of_attempt(context, sandbox, View(folder, folder, writable=True))
         repository = Repository.around(root)
@@ -79,15 +90,6 @@ class Origin:
                 )
             tree = merged.tree
         return tree
-
-
-def made_for(folder: Path, owner: tuple[int, int], mode: int = 0o755) -> Path:
-    """The folder, made where it is missing, in the hands of the owner."""
-    if not folder.is_dir():
-        folder.mkdir(mode=mode, parents=True)
-        if os.getuid() == 0:
-            os.chown(folder, *owner, follow_symlinks=False)
-    return folder
 
 
 def _base_commit(repository: Repository, git: Git, start: Sequence[JSON]) -> str:

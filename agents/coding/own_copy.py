@@ -13,9 +13,10 @@ from pathlib import Path
 from agents.bubblewrap import Mounts, View
 from agents.coding.difference import difference
 from agents.coding.git import ChangeRefused, GitFailed
-from agents.coding.journal import PLAIN_PRIVATE, recover
-from agents.coding.origin import Origin, made_for
+from agents.coding.journal import MARKER, PLAIN_PRIVATE
+from agents.coding.origin import Origin
 from agents.coding.patch import Patch
+from agents.coding.placing import made_for
 from agents.coding.store import MADE_BY_TOOLS, SUBMODULE
 from agents.coding.worktrees import worktree
 from agents.contract import JSON, ProcessorContext, Workspace
@@ -71,7 +72,6 @@ class OwnCopy:
             GitFailed: whatever else git said.
         """
         origin = Origin.of_attempt(context, sandbox, start)
-        recover(origin.root)
         owner = sandbox.user_for(origin.root)
         name = f"ollama-coder-{context.task_id}-{context.attempt}-{secrets.token_hex(4)}"
         making = _checked_out if origin.repository else _copied
@@ -188,6 +188,7 @@ def _copied(
     try:
         private_copy(root, top, owner, leave_out=left_out)
         _forget_repositories(top)
+        (top / MARKER).unlink(missing_ok=True)
         excluded = [f":(exclude,glob)**/{made.rstrip('/')}" for made in MADE_BY_TOOLS]
         base = origin.store.snapshot("copy", top, "--force", "--", ".", *excluded)
         tree = origin.started(base, start)

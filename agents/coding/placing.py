@@ -113,6 +113,15 @@ class Place:
             os.close(folder)
 
 
+def made_for(folder: Path, owner: tuple[int, int], mode: int = 0o755) -> Path:
+    """The folder, made where it is missing, in the hands of the owner."""
+    if not folder.is_dir():
+        folder.mkdir(mode=mode, parents=True)
+        if os.getuid() == 0:
+            os.chown(folder, *owner, follow_symlinks=False)
+    return folder
+
+
 def _inner(name: str, folder: int, *, make: bool) -> int:
     try:
         return os.open(name, OPEN_FOLDER, dir_fd=folder)

@@ -14,7 +14,7 @@ from agents.coding.repository import Repository
 
 MADE_BY_TOOLS = (
     "__pycache__/", "*.py[co]", ".pytest_cache/", ".ruff_cache/", ".mypy_cache/", ".hypothesis/",
-    ".tox/", ".nox/", ".coverage", ".coverage.*", ".DS_Store",
+    ".tox/", ".nox/", ".coverage", ".coverage.*", ".DS_Store", ".ollama-coder-workspace",
 )  # fmt: skip
 """Never part of a change unless it is tracked (gitignore(5))."""
 LINK, SUBMODULE = "120000", "160000"

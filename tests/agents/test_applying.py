@@ -189,7 +189,15 @@ def hostile(path: str, mode: str = "100644") -> str:
 
 
 @pytest.mark.parametrize(
-    "path", [".git/hooks/post-checkout", "../outside", "sub/../../outside", ".GIT/config", "/etc/x"]
+    "path",
+    [
+        ".git/hooks/post-checkout",
+        "../outside",
+        "sub/../../outside",
+        ".GIT/config",
+        "/etc/x",
+        ".ollama-coder-workspace",
+    ],
 )
 def test_a_patch_reaches_only_into_the_workspace(desk: Desk, path: str) -> None:
     before = state(desk.root.parent)

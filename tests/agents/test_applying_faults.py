@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from agents.coding.applying import Applied, Conflict, apply
+from agents.coding.own_copy import OwnCopy
 from agents.contract import (
     EffectRefused,
     Environment,
     Workspace,
 )
 from agents.processors.apply import ApplyProcessor
+from agents.sandbox import Sandbox
 from tests.agents.desk import (
     LINES,
     Desk,
@@ -74,8 +76,9 @@ def test_killed_at_any_step_the_workspace_is_whole(tmp_path: Path) -> None:
     assert int(ended.stdout) > 30
 
 
-def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(tmp_path: Path) -> None:
-    from agents.coding import journal
+def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     from tests import journal_kills
 
     root = tmp_path / "root"
@@ -90,7 +93,12 @@ def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(tmp_path: Pat
     child = subprocess.Popen([sys.executable, "-c", killed, str(root)], cwd=ROOT)
     assert child.wait(20) == -9
     (root / "a.txt").write_bytes(b"edited by hand")
-    journal.recover(root)
+    git(root, "init", "-q")
+    context = Desk(root, sandbox, tmp_path).context()
+    with OwnCopy.opened(context, sandbox, []):
+        pass
+    told = context.log[0]
+    assert (told["event"], told["files"]) == ("write unfinished", ["a.txt"])
     files = journal_kills.files(root)
     assert files == {"a.txt": b"edited by hand", "made/deep/c.txt": b"new c"}
     kept = next((root / ".git" / "ollama-coder").glob("left-*"))

@@ -200,12 +200,15 @@ def test_a_folder_that_is_no_repository_is_copied(
     (project / "__pycache__").mkdir()
     (project / "__pycache__" / "x.pyc").write_text("old")
     (project / ".venv" / "bin").mkdir()
+    (project / ".ollama-coder-workspace").write_text("its id")
     with opened(context, sandbox) as copy:
         assert copy.base_commit == ""
         assert not (copy.folder / "node_modules").exists()
         assert not (copy.folder / ".venv").exists()
+        assert not (copy.folder / ".ollama-coder-workspace").exists()
         code = (
-            "for n in ('app.py', 'new.py', '__pycache__/x.pyc', 'vendor/kept.py'):"
+            "for n in ('app.py', 'new.py', '__pycache__/x.pyc', 'vendor/kept.py',"
+            " '.ollama-coder-workspace'):"
             " open(n, 'w').write('new\\n')"
         )
         in_sandbox(sandbox, copy, code)
