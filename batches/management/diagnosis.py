@@ -246,7 +246,7 @@ def _models() -> Iterator[Finding]:
         if checked.ok:
             yield Finding(f"model {name}", Mark.OK, f"It {checked.said}")
         elif name in profiles:
-            remedy = f"Then: manage.py model check {name}"
+            remedy = f"Then: {typed(f'model check {name}')}"
             yield Finding(f"model {name}", Mark.FAILED, f"It {checked.said}", remedy)
         else:
             away.setdefault(checked.reason, []).append(name)
@@ -258,7 +258,7 @@ def _models() -> Iterator[Finding]:
     if left:
         yield Finding(
             "models", Mark.WARNING, f"No time was left to ask: {_named(sorted(left))}.",
-            "manage.py model check NAME",
+            typed("model check NAME"),
         )  # fmt: skip
     if shutil.which("git") is None:
         yield Finding(

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from batches import operations
 from batches.management.arguments import whole_number
 from batches.management.asking import add_user, asker
-from batches.management.base import ConsoleCommand
+from batches.management.base import ConsoleCommand, typed
 from batches.model_profiles import FIELDS
 from batches.models import ModelProfile
 from batches.states import ModelProtocol
@@ -90,7 +90,7 @@ class Command(ConsoleCommand):
             self.stdout.write(json.dumps(described(profile)))
         else:
             self.stdout.write(f"{profile.name} is reached at {reached_at(profile)}")
-            self.stderr.write(f"Try it: manage.py model check {profile.name}")
+            self.stderr.write(f"Try it: {typed(f'model check {profile.name}')}")
 
     def show(self, *, as_json: bool) -> None:
         profiles = list(ModelProfile.objects.all())
@@ -100,7 +100,7 @@ class Command(ConsoleCommand):
         if not profiles:
             self.stderr.write(
                 f"No profiles yet: models are those of the Ollama at {settings.OLLAMA_BASE_URL}. "
-                "Say otherwise: manage.py model add NAME --endpoint ADDRESS"
+                f"Say otherwise: {typed('model add NAME --endpoint ADDRESS')}"
             )
         width = max((len(profile.name) for profile in profiles), default=0)
         for profile in profiles:
