@@ -35,6 +35,10 @@ class ModelServer:
     asked: list[Asked] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     """Requests by path."""
+    pulled_at: str = "2026-04-01T10:00:00.123456789-07:00"
+    """Of the models; what is derived here is made a month later."""
+    keys: list[str] = field(default_factory=list)
+    """The ``Authorization`` of each request."""
     unexpected: list[str] = field(default_factory=list)
     fails: Callable[[str], Reply | None] = lambda _path: None
     """What is answered on a path, whatever is asked; None: as usual."""
@@ -145,7 +149,7 @@ class ModelServer:
                 return 200, {"version": "0.13.0"}
             case "/api/tags":
                 listed = [*self.models.items(), *((name, 1) for name in self.windows)]
-                return 200, {"models": [{"name": _full(n), "size": size} for n, size in listed]}
+                return 200, {"models": [self._listed(name, size) for name, size in listed]}
             case "/api/ps":
                 return 200, {"models": [self._running(name) for name in self.loaded]}
             case "/api/create" if body["from"] in self.models:
@@ -161,6 +165,10 @@ class ModelServer:
             case "/v1/models":
                 return 200, {"object": "list", "data": [{"id": name} for name in sorted(known)]}
         raise Unexpected(f"there is no {path}")
+
+    def _listed(self, name: str, size: int) -> dict[str, Any]:
+        pulled = self.pulled_at if name in self.models else "2026-05-01T10:00:00.123456789+02:00"
+        return {"name": _full(name), "size": size, "modified_at": pulled}
 
     def _running(self, name: str) -> dict[str, Any]:
         until = "2030-01-01T00:00:00Z"
@@ -186,6 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self, body: dict[str, Any]) -> None:
         models = self.server_of_models
         models.calls[self.path] += 1
+        models.keys.append(self.headers.get("authorization", ""))
         try:
             if failing := models.fails(self.path):
                 self._send(failing.status, failing.body or "", failing.content_type)

@@ -5,7 +5,7 @@ Ollama's own calls: https://github.com/ollama/ollama/blob/main/docs/api.md
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -60,6 +60,7 @@ def ready(profile: Profile) -> str:
     with _client(profile, timedelta(seconds=profile.request_timeout)) as server:
         if profile.num_ctx is not None:
             name = derived_name(profile.model, profile.num_ctx)
+        if profile.num_ctx is not None and not _is_derived(server, profile, name):
             parameters = {"num_ctx": profile.num_ctx}
             _answer(server, profile, "/api/create", {
                 "model": name, "from": profile.model, "parameters": parameters, "stream": False,
@@ -71,8 +72,18 @@ def ready(profile: Profile) -> str:
 
 def derived_name(model: str, num_ctx: int) -> str:
     """What the model with this window is called: ``qwen2.5-coder:7b-ctx16384``."""
-    name, _, tag = model.partition(":")
-    return f"{name}:{tag or 'latest'}-ctx{num_ctx}"
+    return f"{_full(model)}-ctx{num_ctx}"
+
+
+def _is_derived(server: httpx.Client, profile: Profile, name: str) -> bool:
+    """Is it there already, and no older than what it was made from?"""
+    made = {
+        _full(str(entry.get("name"))): datetime.fromisoformat(entry["modified_at"])
+        for entry in _entries(_answer(server, profile, "/api/tags"))
+        if entry.get("modified_at")
+    }
+    base = _full(profile.model)
+    return name in made and base in made and made[name] >= made[base]
 
 
 def _look_ollama(server: httpx.Client, profile: Profile) -> JSON:
@@ -161,5 +172,5 @@ def _entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _full(name: str) -> str:
-    """A name without a tag is that of the tag ``latest``."""
-    return name if ":" in name else f"{name}:latest"
+    """A name without a tag is that of the tag ``latest``; a host before it may have a port."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
