@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -66,12 +66,21 @@ class Ran:
 
 
 class Commands:
-    """``run_command`` of one attempt. ``blocked`` counts what the guardrail stopped."""
+    """``run_command`` of one attempt. ``blocked`` counts what the guardrail stopped.
 
-    def __init__(self, enclosure: Enclosure, time: timedelta = TIME) -> None:
+    A command has ``time``, and no more than ``left`` says is left when it begins.
+    """
+
+    def __init__(
+        self,
+        enclosure: Enclosure,
+        time: timedelta = TIME,
+        left: Callable[[], timedelta] = lambda: timedelta.max,
+    ) -> None:
         self.blocked = 0
         self._enclosure = enclosure
         self._time = time
+        self._left = left
 
     def run_command(self, command: str) -> str:
         """Run one command in the project's folder, such as ``pytest -q tests/test_app.py``.
@@ -88,7 +97,7 @@ class Commands:
         enclosure = self._enclosure
         try:
             argv = self.checked(command)
-            finished = enclosure.run(argv, self._time)
+            finished = enclosure.run(argv, min(self._time, self._left()))
         except Blocked:
             with enclosure.lock:
                 self.blocked += 1

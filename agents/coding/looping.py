@@ -84,7 +84,7 @@ class Work:
         profile = self._coder_model.asked
         self._most = EditLimits(profile.max_files, profile.max_bytes)
         self._files = CopyFiles(enclosure, self._most)
-        self._commands = Commands(enclosure)
+        self._commands = Commands(enclosure, left=self._time_for_models)
         check = shlex.join(asked.check) if asked.check else None
         self._answering = self._coder_model
         self._coder = Coder(self._coder_model, self._files, self._commands, transcript, check)

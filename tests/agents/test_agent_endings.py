@@ -214,6 +214,26 @@ def test_an_attempt_whose_time_is_nearly_up_keeps_its_patch(context: Agency) -> 
     assert outcome.result["patch"]["files"][0]["path"] == "shop.py"
 
 
+def test_a_command_that_runs_on_when_time_is_nearly_up_is_ended(context: Agency) -> None:
+    context.timeout = timedelta(seconds=12)
+    endless = "import time\n\n\ndef test_wait():\n    time.sleep(600)\n"
+
+    def answer(asked: Asked) -> Reply:
+        assert asked.turn == 0
+        return call(
+            ("write_file", {"path": "test_wait.py", "content": endless}),
+            ("run_command", {"command": "pytest -q test_wait.py"}),
+        )
+
+    context.begun = time.monotonic()
+    with ModelServer(answer) as server:
+        outcome = run(context, server, **ALONE)
+    assert context.remaining() > timedelta(0)
+    assert isinstance(outcome, TimedOut)
+    assert [file["path"] for file in outcome.result["patch"]["files"]] == ["test_wait.py"]
+    assert outcome.result["usage"]["coder"]["requests"] == 1
+
+
 def test_nothing_is_left_of_the_copy(context: Agency, shop: Path) -> None:
     with ModelServer(writing(RIGHT)) as server:
         run(context, server, **ALONE)
