@@ -10,6 +10,10 @@ from agents.contract import JSON, MODEL_RESOURCE, MODELS
 OLLAMA = "http://127.0.0.1:11434"
 """Where Ollama listens unless it is told otherwise (its own default)."""
 
+USUAL_WINDOW = 16_384
+"""Tokens, of a model on Ollama whose profile says nothing of it. Ollama's own default, 4,096 on
+most machines, does not hold a task, a few files and a red check: it would cut them silently."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -22,7 +26,8 @@ class Profile:
     endpoint: str = OLLAMA
     """The server's root, without ``/v1``."""
     num_ctx: int | None = None
-    """Tokens of the context window. On Ollama it is made real by a model derived from this one."""
+    """Tokens of the context window. On Ollama it is made real by a model derived from this one;
+    None: that of a server of the other protocol, which is not known."""
     temperature: float | None = None
     keep_alive: str = ""
     """How long Ollama keeps the model loaded after a task, such as ``10m``; empty: its default."""
@@ -64,9 +69,12 @@ def find(name: str, settings: JSON) -> Profile:
     """The profile of that name; without one, the model of that name on the console's Ollama."""
     told: dict[str, Any] | None = settings.get(MODELS, {}).get(name)
     if told is None:
-        return Profile(name, name, endpoint=_root(settings.get("ollama_base_url") or OLLAMA))
+        endpoint = _root(settings.get("ollama_base_url") or OLLAMA)
+        return Profile(name, name, endpoint=endpoint, num_ctx=USUAL_WINDOW)
     known = {key: told[key] for key in told if key in _FIELDS and key != "name"}
     known["endpoint"] = _root(known.get("endpoint") or OLLAMA)
+    if known.get("num_ctx") is None and known.get("protocol", "ollama") == "ollama":
+        known["num_ctx"] = USUAL_WINDOW
     return Profile(name=name, **{"model": name, **known})
 
 

@@ -33,8 +33,8 @@ LEFT_OUT = "[left out, to save room: ask again if it is needed]"
 NEAR = 0.7
 """Of the window."""
 SHORTFALL, LARGE_SHORTFALL = 0.75, 0.5
-"""Counted so little of what was expected, where the window is known and where it is not: texts
-differ in how many characters come to a token."""
+"""Counted so little of what was expected, near the window's end and anywhere else: texts differ in
+how many characters come to a token."""
 
 
 class ContextFull(Exception):
@@ -90,8 +90,9 @@ class Window:
         if self._knows_tools:
             characters += tools
         expected = characters / (self._characters or MOST_CHARACTERS)
-        near = self._num_ctx is None or expected > self._num_ctx * SHORTFALL
-        if tokens < expected * (SHORTFALL if self._characters else 1) and near:
+        near = self._num_ctx is not None and expected > self._num_ctx * NEAR
+        share = (SHORTFALL if near else LARGE_SHORTFALL) if self._characters else 1.0
+        if tokens < expected * share:
             raise ContextFull(
                 f"{self._model} counted {tokens:,} tokens of a prompt of {characters:,} characters "
                 f"(about {expected:,.0f}): the server cut it. Raise num_ctx in its profile, and "

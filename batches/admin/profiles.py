@@ -30,7 +30,7 @@ class ProfileForm(StoredForm):
             "endpoint": "Of its server, such as http://127.0.0.1:11434. Empty: that of "
             "OLLAMA_BASE_URL.",
             "model": "Its name on that server, where that is another one.",
-            "num_ctx": "Tokens that Ollama loads it with. Empty: as it is set up there.",
+            "num_ctx": "Tokens that Ollama loads it with. Empty: 16,384.",
             "temperature": "0 to 2. Empty: the server's.",
             "keep_alive": "How long Ollama keeps it in memory, such as 10m or -1 for ever.",
             "secret": "env:NAME or file:/path, where the workers find it. It is not stored.",

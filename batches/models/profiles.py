@@ -35,7 +35,7 @@ class ModelProfile(models.Model):
     num_ctx = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(256), MaxValueValidator(10_000_000)]
     )
-    """Tokens of context that Ollama loads it with; null: as it is set up there."""
+    """Tokens of context that Ollama loads it with; null: 16,384."""
     temperature = models.FloatField(
         null=True, blank=True, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)]
     )

@@ -147,6 +147,7 @@ def test_a_model_that_was_never_pulled_is_waited_for(context: Agency) -> None:
 def test_a_model_that_is_removed_meanwhile_is_waited_for(context: Agency) -> None:
     def answer(_asked: Asked) -> Reply:
         server.models.clear()
+        server.windows.clear()
         return WRITE
 
     with ModelServer(answer) as server:
@@ -193,6 +194,7 @@ def test_a_profile_with_a_problem_is_waited_for_with_its_words(attempt: Attempt)
 def test_a_reviewer_that_is_away_is_named(context: Agency) -> None:
     def answer(_asked: Asked) -> Reply:
         server.models.pop("reviewer", None)
+        server.windows.pop("reviewer:latest-ctx16384", None)
         return WRITE if not server.asked[1:] else say("Done.")
 
     with ModelServer(answer) as server:

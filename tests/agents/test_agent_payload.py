@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.coding.profile import OLLAMA, Profile, find
+from agents.coding.profile import OLLAMA, USUAL_WINDOW, Profile, find
 from agents.contract import JSON, PayloadError
 from agents.processors.agent import (
     LONGEST_DESCRIPTION,
@@ -100,7 +100,9 @@ def test_a_task_needs_its_models_and_each_once() -> None:
 
 
 def test_a_name_without_a_profile_is_that_model_on_the_consoles_ollama() -> None:
-    assert find("llama3.2", {}) == Profile("llama3.2", "llama3.2", endpoint=OLLAMA)
+    usual = Profile("llama3.2", "llama3.2", endpoint=OLLAMA, num_ctx=USUAL_WINDOW)
+    assert find("llama3.2", {}) == usual
+    assert find("llama3.2", {"models": {"llama3.2": {"num_ctx": None}}}) == usual
     elsewhere = find("llama3.2", {"ollama_base_url": "http://gpu:11434/v1/"})
     assert elsewhere.endpoint == "http://gpu:11434"
     assert elsewhere.protocol == "ollama"

@@ -88,7 +88,7 @@ def test_a_prompt_of_which_too_little_was_counted_was_cut(
     [
         pytest.param([(4000, 1000), (8000, 1900)], id="all of it was read"),
         pytest.param([(4000, 1000), (8000, 0)], id="a server that does not count"),
-        pytest.param([(400, 100), (800, 20)], id="far from the end: what was cached is left out"),
+        pytest.param([(400, 100), (800, 120)], id="far from the end: another text"),
         pytest.param([(4000, 800), (8000, 2000)], id="another text has other tokens"),
     ],
 )
