@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F
 
 from agents.contract import JSON
 from batches.models import Decision, Task
@@ -39,6 +42,21 @@ def application(task: Task) -> Submission:
         name=name[:200],
         workspace=workspace.name,
     )
+
+
+def inputs(task: UUID) -> JSON:
+    """``context.inputs`` of a task that applies a patch: nothing, if that is still wanted.
+
+    Raises:
+        InputMissing: the patch was discarded since, is applied by another task, or is not the one
+            that the agent's task has now.
+    """
+    wanted = Decision.objects.filter(
+        applying=task, verb=DecisionVerb.APPLY, attempt=F("task__attempt")
+    )
+    if not wanted.exists():
+        raise InputMissing("The patch is not to be applied by this task any more.")
+    return {}
 
 
 def decide(task: Task, verb: DecisionVerb, by: User, applying: Task | None = None) -> None:

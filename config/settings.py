@@ -237,6 +237,7 @@ TASK_KINDS: dict[str, dict[str, Any]] = {
         "items": "patches",
         "queue": "high_priority",
         "tidy": True,
+        "inputs": "batches.review.inputs",
     },
     "validation": {
         "processor": "agents.processors.validation.ValidationProcessor",

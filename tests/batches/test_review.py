@@ -11,10 +11,11 @@ from django.contrib.admin.models import LogEntry
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
-from batches import operations
+from batches import operations, review
 from batches.audit import Actor, Via
 from batches.models import Batch, Decision, Task
 from batches.queue.removal import delete_batch
+from batches.registry import InputMissing
 from batches.submission import InvalidSubmission, Item
 from tests.batches.reviewed import PATCH, with_patch
 from tests.queueing import end, take
@@ -115,6 +116,24 @@ def test_the_patch_of_a_later_run_is_decided_on_anew(task, by) -> None:
     operations.apply_patch(again, by=by)
     decision = Decision.objects.get()
     assert (decision.verb, decision.attempt) == ("apply", 2)
+
+
+def test_a_task_applies_nothing_that_was_decided_otherwise_since(task, by, red) -> None:
+    operations.apply_patch(task, by=by)
+    failed = run_apply(red, "rejected")
+    assert review.inputs(failed.pk) == {}
+    operations.discard_patch(Task.objects.get(pk=task.pk), by=by)
+    operations.retry_task(failed, by=by)
+    with pytest.raises(InputMissing, match="not to be applied by this task any more"):
+        review.inputs(failed.pk)
+
+
+def test_a_task_applies_nothing_of_an_earlier_run(task, by) -> None:
+    [applying] = operations.apply_patch(task, by=by).tasks.all()
+    assert review.inputs(applying.pk) == {}
+    with_patch(task, text="another\n")
+    with pytest.raises(InputMissing, match="not to be applied"):
+        review.inputs(applying.pk)
 
 
 @pytest.mark.parametrize(
