@@ -28,6 +28,7 @@ def task_told(task: Task) -> dict[str, Any]:
             "kind": task.kind,
             "group_id": task.batch_id,
             "custom_id": task.custom_id,
+            "variant": task.variant,
             "attempt": task.attempt,
             "failure": task.failure,
             "worker": task.worker,

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from batches import variants
 from batches.alike import Alike
+from batches.graph import Graph
 from batches.lanes import lane_of
 from batches.models import Batch, Dependency, Task
 from batches.models.batch import new_id
@@ -23,7 +26,7 @@ from batches.queue.removal import delete_batch
 from batches.queue.wishes import Conflict
 from batches.states import BatchState, PriorityFrom
 from batches.submission import FieldError, InvalidSubmission, Submission
-from batches.vetting import Errors, Graph, Plan, vet_batch, vet_items
+from batches.vetting import Errors, Plan, vet_batch, vet_items
 
 CHUNK = 1000
 """Rows inserted in one transaction: a longer one would stall the renewals of running tasks."""
@@ -91,13 +94,18 @@ def _open_batch(owner: User, submission: Submission, plan: Plan, graph: Graph) -
         labels=list(submission.labels),
         options=submission.options,
         demands=sorted(map(list, graph.demands)),
+        variants=variants.stored(submission),
+        resumes=submission.resume,
+        left_out=len(graph.left_out),
         unmet_after=len(plan.after),
-        total=len(graph.names),
+        total=graph.total,
     )
     while True:
         try:
             with transaction.atomic():
-                _hold(plan.after)
+                _hold([other.pk for other in plan.after], "after")
+                if submission.resume is not None:
+                    _hold([submission.resume], "resume")
                 batch.save(force_insert=True)
                 batch.after.set(plan.after)
         except IntegrityError:
@@ -108,49 +116,74 @@ def _open_batch(owner: User, submission: Submission, plan: Plan, graph: Graph) -
             return batch
 
 
-def _hold(predecessors: list[Batch]) -> None:
-    """Keep the batches it comes after from being deleted, which their deletion does in turn."""
-    ids = [batch.pk for batch in predecessors]
+def _hold(ids: list[UUID], field: str) -> None:
+    """Keep the batches it builds on from being deleted, which their deletion does in turn."""
     sql.lock_batches(sql.in_ids("b.id"), [sql.ids(ids)])
     if Batch.objects.filter(pk__in=ids).sealed().count() != len(ids):
-        raise InvalidSubmission([FieldError("after", "One of these batches is being deleted.")])
+        raise InvalidSubmission([FieldError(field, "One of these batches is being deleted.")])
 
 
 def _insert_tasks(
     batch: Batch, submission: Submission, plan: Plan, spool: IO[str], graph: Graph
 ) -> None:
-    predecessors = {position for needed in graph.edges.values() for position in needed}
-    ids = {position: new_id() for position in predecessors | graph.edges.keys()}
+    links = Links(graph, [way.name for way in submission.ways])
     tasks = Alike(_pattern(batch, submission, plan), *OWN_COLUMNS)
-    lines = enumerate(spool)
-    while chunk := list(itertools.islice(lines, CHUNK)):
+    while chunk := list(itertools.islice(spool, CHUNK)):
         with transaction.atomic():
             tasks.insert(
-                (
-                    ids.get(position) or new_id(),
-                    position,
-                    int(bool(graph.edges.get(position))),
-                    position in predecessors,
-                    *_own(batch, plan, json.loads(line)),
-                )
-                for position, line in chunk
+                (*links.columns(position, variant), *_own(batch, plan, variant, own))
+                for position, variant, own in map(_spooled, chunk)
             )
-    pairs = (
-        Dependency(task_id=ids[position], predecessor_id=ids[needed])
-        for position, all_needed in graph.edges.items()
-        for needed in all_needed
-    )
-    while links := list(itertools.islice(pairs, CHUNK)):
-        Dependency.objects.bulk_create(links)
+    pairs = links.pairs()
+    while some := list(itertools.islice(pairs, CHUNK)):
+        Dependency.objects.bulk_create(some)
+
+
+class Links:
+    """Who depends on whom, as ids: within a variant, and on what succeeded in an earlier batch."""
+
+    def __init__(self, graph: Graph, ways: list[str]) -> None:
+        self._edges = graph.edges
+        self._ways = ways
+        self._left_out = graph.left_out
+        self._needed = {position for needed in graph.edges.values() for position in needed}
+        self._ids = {
+            (position, way): new_id()
+            for position in self._needed | graph.edges.keys()
+            for way in ways
+        } | graph.left_out
+
+    def columns(self, position: int, way: str) -> tuple[Any, ...]:
+        """The first of ``OWN_COLUMNS``."""
+        waits = any((each, way) not in self._left_out for each in self._edges.get(position, ()))
+        own_id = self._ids.get((position, way)) or new_id()
+        return own_id, position, int(waits), position in self._needed
+
+    def pairs(self) -> Iterator[Dependency]:
+        """The dependencies of what was not left out."""
+        for position, all_needed in self._edges.items():
+            for way in self._ways:
+                if (position, way) not in self._left_out:
+                    for needed in all_needed:
+                        yield Dependency(
+                            task_id=self._ids[position, way],
+                            predecessor_id=self._ids[needed, way],
+                        )
 
 
 OWN_COLUMNS = (
     "id", "position", "unmet_dependencies", "has_dependents",
-    "custom_id", "payload", "needs", "timeout", "replay_safe", "priority", "priority_from", "lane",
+    "custom_id", "variant", "payload", "needs", "timeout", "replay_safe", "priority",
+    "priority_from", "lane",
 )  # fmt: skip
 
 
-def _own(batch: Batch, plan: Plan, spooled: list[Any]) -> tuple[Any, ...]:
+def _spooled(line: str) -> tuple[int, str, list[Any]]:
+    position, name, variant, *rest = json.loads(line)
+    return position, variant, [name, *rest]
+
+
+def _own(batch: Batch, plan: Plan, variant: str, spooled: list[Any]) -> tuple[Any, ...]:
     """What an item brings, from its ``custom_id`` on in the order of ``OWN_COLUMNS``."""
     name, priority, timeout, payload, needs, replay_safe = spooled
     source = PriorityFrom.ITEM
@@ -159,7 +192,7 @@ def _own(batch: Batch, plan: Plan, spooled: list[Any]) -> tuple[Any, ...]:
         priority = plan.queue.priority if batch.priority is None else batch.priority
     lane = lane_of(priority, batch.number)
     timeout = timeout or plan.timeout
-    return name, payload, needs, timeout, replay_safe, priority, source, lane
+    return name, variant, payload, needs, timeout, replay_safe, priority, source, lane
 
 
 def _pattern(batch: Batch, submission: Submission, plan: Plan) -> Task:

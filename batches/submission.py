@@ -63,6 +63,18 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run every item. Its options take the place of the submission's."""
+
+    name: str
+    options: JSON = field(default_factory=dict)
+
+
+PLAIN = Variant("")
+"""The only way to run the items of a submission that names none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """A batch to be. ``options`` holds the kind's fields that are common to its items."""
 
@@ -82,3 +94,11 @@ class Submission:
     after: tuple[UUID, ...] = ()
     labels: tuple[str, ...] = ()
     on_failure: str = "continue"
+    variants: tuple[Variant, ...] = ()
+    """Each item is run once for each of them; without any, once."""
+    resume: UUID | None = None
+    """A finished batch: what succeeded there, by custom id and variant, is not run again."""
+
+    @property
+    def ways(self) -> tuple[Variant, ...]:
+        return self.variants or (PLAIN,)

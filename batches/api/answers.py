@@ -41,6 +41,7 @@ class BatchAnswer(serializers.ModelSerializer[Batch]):
     dispatch = serializers.CharField(allow_null=True)
     paused = serializers.SerializerMethodField()
     after = serializers.SerializerMethodField()
+    variants = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField()
     links = serializers.SerializerMethodField()
 
@@ -48,8 +49,9 @@ class BatchAnswer(serializers.ModelSerializer[Batch]):
         model = Batch
         fields = [
             "id", "kind", "name", "owner", "workspace", "backend", "status", "dispatch", "priority",
-            "parallel", "paused", "labels", "after", "run_at", "deadline", "total", "progress",
-            "created_at", "started_at", "finished_at", "links",
+            "parallel", "paused", "labels", "after", "run_at", "deadline", "variants",
+            "resumes", "left_out", "total", "progress", "created_at", "started_at", "finished_at",
+            "links",
         ]  # fmt: skip
 
     def get_paused(self, batch: Batch) -> bool:
@@ -57,6 +59,9 @@ class BatchAnswer(serializers.ModelSerializer[Batch]):
 
     def get_after(self, batch: Batch) -> list[UUID]:
         return [other.pk for other in batch.after.all()]
+
+    def get_variants(self, batch: Batch) -> list[str]:
+        return [variant["name"] for variant in batch.variants]
 
     def get_progress(self, batch: Batch) -> dict[str, Any]:
         return asdict(progress(batch, self.context["counts"][batch.pk], timezone.now()))
@@ -127,7 +132,7 @@ class TaskAnswer(serializers.ModelSerializer[Task]):
     class Meta:
         model = Task
         fields = [
-            "id", "batch", "custom_id", "position", "kind", "queue", "priority", "state",
+            "id", "batch", "custom_id", "variant", "position", "kind", "queue", "priority", "state",
             "failure", "attempt", "failures", "max_attempts", "timeout", "depends_on", "payload",
             "result", "error", "attempts", "artefacts", "decision", "created_at", "started_at",
             "finished_at",

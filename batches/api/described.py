@@ -61,6 +61,7 @@ class ResultLine(serializers.Serializer[Any]):
 
     position = serializers.IntegerField()
     custom_id = serializers.CharField()
+    variant = serializers.CharField(allow_blank=True)
     id = serializers.UUIDField()
     state = serializers.ChoiceField(TaskState.choices)
     failure = serializers.ChoiceField(Failure.choices, allow_blank=True)
@@ -237,6 +238,9 @@ FIELDS: dict[str, str] = {
     "after": "Batches that must complete first.",
     "labels": "Words to find the batch by.",
     "on_failure": "`stop` cancels what waits when a task fails.",
+    "variants": "Runs each item once for each of these, to compare them: a name, and values for "
+    "options of the kind.",
+    "resume": "A finished batch: its successes, by id and variant, are not run again.",
     "id": "Unique in the batch, answered as `custom_id`; by default the item's position.",
     "depends_on": "Ids of items of this batch that must succeed first.",
     "description": "What the agent is to change, in words.",

@@ -81,6 +81,7 @@ class BatchTaskFilter(FilterSet):
     state = df.MultipleChoiceFilter(choices=TaskState.choices, distinct=False, label="State")
     failure = df.MultipleChoiceFilter(choices=Failure.choices, distinct=False, label="Failure")
     custom_id = df.CharFilter(label="Id in the batch")
+    variant = df.CharFilter(label="Variant")
     text = df.CharFilter(
         field_name="custom_id", lookup_expr="icontains", label="Id in the batch contains"
     )

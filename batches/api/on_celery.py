@@ -55,6 +55,7 @@ class TaskMeta(serializers.Serializer[Any]):
     kind = serializers.CharField()
     group_id = serializers.UUIDField()
     custom_id = serializers.CharField()
+    variant = serializers.CharField(allow_blank=True)
     attempt = serializers.IntegerField()
     failure = serializers.CharField(allow_blank=True)
     worker = serializers.CharField(allow_blank=True)

@@ -20,6 +20,7 @@ from batches.api.on_celery import CeleryTaskAnswer
 from batches.api.servers import NewServer, ServerAnswer
 from batches.api.submissions import Operation
 from batches.states import BatchStatus, TaskState
+from batches.variants import MOST_VARIANTS
 
 Schema = dict[str, Any]
 
@@ -189,3 +190,18 @@ class ItemsSchema(OpenApiSerializerFieldExtension):
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
         item = auto_schema.resolve_serializer(self.target.shape, direction).ref
         return {"type": "array", "minItems": 1, "items": item}
+
+
+class VariantsSchema(OpenApiSerializerFieldExtension):
+    target_class = "batches.api.submissions.Variants"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
+        options = {"name": self.target.name, **self.target.options()}
+        properties = {
+            name: auto_schema._map_serializer_field(field, direction)  # noqa: SLF001
+            for name, field in options.items()
+        }
+        one: Schema = {"type": "object", "properties": properties, "required": ["name"]}
+        if not self.target.open:
+            one["additionalProperties"] = False
+        return {"type": "array", "minItems": 1, "maxItems": MOST_VARIANTS, "items": one}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -24,7 +25,8 @@ from batches.api.fields import (
 )
 from batches.lanes import HIGHEST, LOWEST
 from batches.states import BackendName, OnFailure
-from batches.submission import Item, Submission
+from batches.submission import Item, Submission, Variant
+from batches.variants import LONGEST_NAME, MOST_VARIANTS
 from batches.vetting import MAX_ATTEMPTS, MOST_PARALLEL
 
 MOST_ERRORS = 100
@@ -51,6 +53,36 @@ class ItemFields(StrictSerializer):
 
 
 COMMON_ITEM_FIELDS = frozenset(ItemFields().fields)
+
+
+Fields = Mapping[str, "serializers.Field[Any, Any, Any, Any]"]
+
+
+def values_of(raw: Any, fields: Fields, others: AnyJson | None, required: Iterable[str]) -> JSON:
+    """The fields of an object; ``others`` reads those that are not among ``fields``.
+
+    Raises:
+        ValidationError: names each wrong field.
+    """
+    if not isinstance(raw, dict):
+        raise wrong_type("an object", raw)
+    values: JSON = {}
+    errors: dict[str, Any] = {}
+    for name, value in raw.items():
+        field = fields.get(name, others)
+        if field is None:
+            errors[name] = [unknown(fields)]
+            continue
+        try:
+            values[storable(name)] = field.run_validation(value)
+        except serializers.ValidationError as wrong:
+            errors[name] = wrong.detail
+    for name in required:
+        if name not in raw:
+            errors[name] = ["This field is required."]
+    if errors:
+        raise serializers.ValidationError(errors)
+    return values
 
 
 class Items(serializers.Field[list[Item], Any, Any, Any]):
@@ -95,27 +127,61 @@ class Items(serializers.Field[list[Item], Any, Any, Any]):
         Raises:
             ValidationError: names each wrong field of it.
         """
-        if not isinstance(raw, dict):
-            raise wrong_type("an object", raw)
-        values: JSON = {}
-        errors: dict[str, Any] = {}
-        for name, value in raw.items():
-            field = self._fields.get(name, self._others)
-            if field is None:
-                errors[name] = [unknown(self._fields)]
-                continue
-            try:
-                values[storable(name)] = field.run_validation(value)
-            except serializers.ValidationError as wrong:
-                errors[name] = wrong.detail
-        for name in self._required - raw.keys():
-            errors[name] = ["This field is required."]
-        if errors:
-            raise serializers.ValidationError(errors)
+        values = values_of(raw, self._fields, self._others, self._required)
         common = {name: values.pop(name) for name in COMMON_ITEM_FIELDS & values.keys()}
         if "depends_on" in common:
             common["depends_on"] = tuple(common["depends_on"])
         return Item(payload=values, **common)
+
+
+class Variants(serializers.Field[list[Variant], Any, Any, Any]):
+    """The items in several ways, each with a name and with values for options of the kind.
+
+    ``others`` reads fields that the kind does not declare; without it they are refused.
+    """
+
+    def __init__(self, *, others: AnyJson | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._others = others
+        self.name = Text(max_length=LONGEST_NAME)
+
+    def options(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """The options of the kind by name."""
+        shape: Any = self.parent
+        return {
+            name: field
+            for name, field in shape.fields.items()
+            if name not in COMMON_FIELDS and not isinstance(field, Items)
+        }
+
+    def to_internal_value(self, data: Any) -> list[Variant]:
+        if not isinstance(data, list):
+            raise wrong_type("an array", data)
+        if not 1 <= len(data) <= MOST_VARIANTS:
+            raise serializers.ValidationError(f"Must hold 1 to {MOST_VARIANTS} variants.")
+        found: list[Variant] = []
+        errors: Any = {}
+        options = self.options()
+        for index, raw in enumerate(data):
+            try:
+                found.append(self._variant(raw, options))
+            except serializers.ValidationError as wrong:
+                errors[index] = wrong.detail
+        if errors:
+            raise serializers.ValidationError(errors)
+        return found
+
+    def _variant(self, raw: Any, options: dict[str, Any]) -> Variant:
+        values = values_of(raw, {**options, "name": self.name}, self._others, {"name"})
+        return Variant(values.pop("name"), values)
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes fields that the kind does not declare."""
+        return self._others is not None
+
+    def to_representation(self, value: Any) -> Any:
+        return value
 
 
 class SubmissionFields(StrictSerializer):
@@ -134,6 +200,8 @@ class SubmissionFields(StrictSerializer):
     after = Listing(child=Id(), max_length=1000, required=False)
     labels = Listing(child=Text(max_length=100), max_length=100, required=False)
     on_failure = Choice(OnFailure.choices, required=False)
+    variants = Variants(required=False)
+    resume = Id(allow_null=True, required=False)
 
 
 COMMON_FIELDS = frozenset(SubmissionFields().fields)
@@ -191,6 +259,7 @@ class OperationSubmission(SubmissionFields):
 class AnySubmission(SubmissionFields):
     """For a kind without a serializer of its own: the fields of an item are the processor's."""
 
+    variants = Variants(others=AnyJson(allow_null=True), required=False)
     items = Items(ItemFields(), others=AnyJson(allow_null=True), initial=[{}])
 
 
@@ -222,7 +291,7 @@ def submission(kind: str, items_field: str, body: JSON) -> Submission:
         for name, value in body.items()
         if name != items_field and name not in COMMON_FIELDS
     }
-    for name in ("after", "labels"):
+    for name in ("after", "labels", "variants"):
         if name in common:
             common[name] = tuple(common[name])
     return Submission(kind=kind, items=items, options=options, **common)

@@ -18,6 +18,8 @@ from batches.states import Failure, TaskState
 PAGE = 100
 """A result may hold half a megabyte of cases and output."""
 REPORT = "junit.xml"
+COLUMNS = {"task": "id", "item": "custom_id"}
+"""Property of a suite → the task's column, where it has another name."""
 TAGS = {"failed": "failure", "error": "error", "skipped": "skipped", "xfailed": "skipped"}
 """Outcome of a case of a result → what JUnit calls it."""
 
@@ -144,7 +146,10 @@ def _written(
     if row["started_at"]:
         suite["timestamp"] = row["started_at"].isoformat()
     yield f"<testsuite{_attributes(suite)}>\n<properties>"
-    for name, value in (("task", row["id"]), ("item", row["custom_id"]), ("state", row["state"])):
+    for name in ("task", "item", "variant", "state"):
+        value = row[COLUMNS.get(name, name)]
+        if name == "variant" and not value:
+            continue
         yield f"<property{_attributes({'name': name, 'value': value})}/>"
     yield "</properties>\n"
     for each in cases:

@@ -60,7 +60,8 @@ def _log(chosen: Selection) -> Iterator[str]:
 
 
 def _names(row: Row) -> JSON:
-    return {"task": str(row["id"]), "item": row["custom_id"]}
+    named = {"task": str(row["id"]), "item": row["custom_id"]}
+    return named | ({"variant": row["variant"]} if row["variant"] else {})
 
 
 def _is_truncated(row: Row) -> bool:

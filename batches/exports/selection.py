@@ -42,10 +42,11 @@ class Selection:
         return tasks.filter(state__in=self.states) if self.states else tasks
 
     def pages(self, size: int, *fields: str) -> Iterator[list[Row]]:
-        """The tasks by position, in lists of ``size``, each task as its ``fields``."""
+        """The tasks by position and variant, in lists of ``size``, each as its ``fields``."""
+        keyed = {"position", "variant", *fields}
         tasks = self.tasks().order_by("position", "variant")
         beyond = Q()
-        while page := list(tasks.filter(beyond).values("position", "variant", *fields)[:size]):
+        while page := list(tasks.filter(beyond).values(*keyed)[:size]):
             last = page[-1]
             beyond = Q(position__gt=last["position"]) | Q(
                 position=last["position"], variant__gt=last["variant"]

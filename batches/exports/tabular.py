@@ -12,14 +12,14 @@ from rest_framework.utils.encoders import JSONEncoder
 from batches.exports.selection import Row, Selection
 
 FIELDS = (
-    "position", "custom_id", "id", "state", "failure", "attempt", "result", "error",
+    "position", "custom_id", "variant", "id", "state", "failure", "attempt", "result", "error",
     "started_at", "finished_at",
 )  # fmt: skip
 PAGE = 500
 
 
 def _rows(chosen: Selection) -> Iterator[Row]:
-    for page in chosen.pages(PAGE, *FIELDS[1:]):
+    for page in chosen.pages(PAGE, *FIELDS):
         yield from page
 
 

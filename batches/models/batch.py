@@ -74,6 +74,12 @@ class Batch(models.Model):
     """The kind's fields as they were submitted; each task's payload already includes them."""
     demands = models.JSONField(default=list)
     """Each set of models that a task of it needs at once, once: ``[["model:a", "model:b"], …]``."""
+    variants = models.JSONField(default=list)
+    """Objects with a ``name`` and the options that the variant has of its own."""
+    resumes = models.UUIDField(null=True, db_index=True)
+    """The batch whose successes it left out; not a foreign key, since that one may be deleted."""
+    left_out = models.PositiveIntegerField(default=0)
+    """Tasks that it would have, had they not succeeded there."""
     after: models.ManyToManyField[Batch, models.Model] = models.ManyToManyField(
         "self", symmetrical=False, related_name="followers", blank=True
     )

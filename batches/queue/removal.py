@@ -24,8 +24,8 @@ def remove_batch(batch: UUID, *, finished_before: datetime | None = None) -> Ite
     """Delete a finished or unsealed batch in chunks; yields how many tasks are gone after each.
 
     The last time is once the batch itself has gone; it yields nothing when the batch is open, when
-    an open one comes after it, or when it finished later. Whoever stops in between leaves an
-    unsealed batch behind, whose deletion may be taken up by anyone.
+    an open one comes after it or resumes it, or when it finished later. Whoever stops in between
+    leaves an unsealed batch behind, whose deletion may be taken up by anyone.
     """
     if not _unseal(batch, finished_before):
         return
@@ -52,6 +52,8 @@ def _unseal(batch: UUID, finished_before: datetime | None) -> bool:
         sql.lock_batches("b.id = %s", [sql.one_id(batch)])
         rows = Batch.objects.filter(pk=batch)
         if rows.filter(followers__state=BatchState.OPEN).exists():
+            return False
+        if Batch.objects.filter(resumes=batch, state=BatchState.OPEN).exists():
             return False
         if rows.filter(sealed_at__isnull=True).exists():
             return True

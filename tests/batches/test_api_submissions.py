@@ -66,8 +66,8 @@ def test_a_batch_is_answered_with_the_fields_of_the_design(client):
     body = client.post("/batch/noop", {"items": [{}]}).json()
     assert list(body) == [
         "id", "kind", "name", "owner", "workspace", "backend", "status", "dispatch", "priority",
-        "parallel", "paused", "labels", "after", "run_at", "deadline", "total", "progress",
-        "created_at", "started_at", "finished_at", "links",
+        "parallel", "paused", "labels", "after", "run_at", "deadline", "variants", "resumes",
+        "left_out", "total", "progress", "created_at", "started_at", "finished_at", "links",
     ]  # fmt: skip
     assert set(body["links"]) == {"self", "tasks", "results"}
 

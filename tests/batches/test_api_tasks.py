@@ -48,9 +48,10 @@ def keep(task: Task, attempt: int, content: bytes, name: str = "report.xml") -> 
 def test_a_task_is_answered_with_the_fields_of_the_design(client, task):
     body = client.get(f"/batch/tasks/{task.pk}").json()
     assert list(body) == [
-        "id", "batch", "custom_id", "position", "kind", "queue", "priority", "state", "failure",
-        "attempt", "failures", "max_attempts", "timeout", "depends_on", "payload", "result",
-        "error", "attempts", "artefacts", "decision", "created_at", "started_at", "finished_at",
+        "id", "batch", "custom_id", "variant", "position", "kind", "queue", "priority", "state",
+        "failure", "attempt", "failures", "max_attempts", "timeout", "depends_on", "payload",
+        "result", "error", "attempts", "artefacts", "decision", "created_at", "started_at",
+        "finished_at",
     ]  # fmt: skip
     assert (body["id"], body["batch"]) == (str(task.pk), str(task.batch_id))
     assert (body["queue"], body["state"], body["payload"]) == ("default", "queued", {"n": 0})
