@@ -27,7 +27,7 @@ from batches.api.keys import REPLAYED, key_of
 from batches.api.lines import Lines, LinesParser, lined_submission, naming_lines
 from batches.api.paging import InSubmissionOrder, NewestBatchesFirst
 from batches.api.parsing import ObjectParser
-from batches.api.renderers import Csv, JsonLines, Junit, Sarif
+from batches.api.renderers import Csv, JsonLines, Junit, RequestResults, Sarif
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.api.tasks import visible_tasks
 from batches.exports import FORMATS, Selection
@@ -83,7 +83,8 @@ class Submissions(Endpoint):
         """The batch of the body, to be answered, and headers that say whether it was there."""
         kind = registry.kind(self.kind_name)
         key = key_of(request)
-        with naming_lines(kind.items) if _by_lines(request) else nullcontext():
+        body = request.data
+        with naming_lines(kind.items, body) if isinstance(body, Lines) else nullcontext():
             stored, replayed = self._submitted(kind, key)
         batch = visible_batches(request.user).get(pk=stored.pk)
         if stored.unsent:
@@ -187,9 +188,13 @@ class Batches(EndpointSet):
         tasks = self.page(visible_tasks(request.user).filter(batch=batch))
         return self.get_paginated_response(self.get_serializer(tasks, many=True).data)
 
-    @action(detail=True, renderer_classes=[JsonLines, Csv], pagination_class=None)
+    @action(detail=True, renderer_classes=[JsonLines, Csv, RequestResults], pagination_class=None)
     def results(self, request: Request, pk: str) -> StreamingHttpResponse:
-        """JSON Lines, or CSV with ``?format=csv``; of a running batch, as far as it is."""
+        """JSON Lines, or CSV with ``?format=csv``; of a running batch, as far as it is.
+
+        With ``?format=openai`` the lines have the shape of OpenAI's batch files: finished tasks
+        only, each as ``id, custom_id, response, error``.
+        """
         return self._download()
 
     @action(detail=True, renderer_classes=[Sarif], pagination_class=None)

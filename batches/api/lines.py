@@ -1,5 +1,7 @@
 """A submission as JSON Lines: its options on the first line, then an item on each.
 
+A first line that is a request of OpenAI's batch files is an item as well: there are no options.
+
 Read, validated and spooled line by line, so that memory does not grow with the body.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
@@ -18,7 +20,15 @@ from agents.contract import JSON
 from batches.api.body import BLOCK
 from batches.api.parsing import object_in
 from batches.api.problems import BODY, field_errors
-from batches.api.submissions import MOST_ERRORS, SERIALIZERS, AnySubmission, Items, submission
+from batches.api.request_lines import is_request, item_of
+from batches.api.submissions import (
+    MOST_ERRORS,
+    SERIALIZERS,
+    AnySubmission,
+    Items,
+    option_fields,
+    submission,
+)
 from batches.registry import Kind
 from batches.submission import FieldError, InvalidSubmission, Item, Submission
 
@@ -30,26 +40,41 @@ WHITESPACE = b" \t\r\n"
 class Lines:
     """The lines of a stream of bytes, each read when it is asked for."""
 
+    before_items = 1
+    """How many lines there are before the first item."""
+
     def __init__(self, stream: io.RawIOBase) -> None:
         self._reader = io.BufferedReader(stream, BLOCK)
+        self._first_item = b""
 
     def leave(self) -> None:
         """Let go of the stream, which stays open: it is the caller's."""
         self._reader.detach()
 
     def first(self) -> JSON:
-        """The object on the first line, to be read before the others.
+        """The options on the first line, to be read before the others; empty where it is an item.
 
         Raises:
-            InvalidSubmission: there is none.
+            InvalidSubmission: there is no such line.
         """
+        line = self._next()
         try:
-            return _object(self._next())
+            options = _object(line)
         except ParseError as wrong:
             raise InvalidSubmission([FieldError(BODY, f"Line 1: {wrong.detail}")]) from wrong
+        if not is_request(options):
+            return options
+        self._first_item, self.before_items = line, 0
+        return {}
+
+    def url(self) -> str:
+        """Of the request on the first line, where it is one."""
+        return str(_object(self._first_item).get("url", "")) if self._first_item else ""
 
     def rest(self) -> Iterator[bytes]:
         """The lines after it but for blank ones at the end; of a long one, more than is allowed."""
+        if self._first_item:
+            yield self._first_item
         blank = 0
         while line := self._next():
             if not line.strip(WHITESPACE):
@@ -97,11 +122,18 @@ def lined_submission(kind: Kind, options: JSON, lines: Lines) -> Submission:
                 for error in field_errors(wrong.detail)
             ]
         ) from wrong
-    body = {**serializer.validated_data, kind.items: _items(lines, shape, kind.items)}
+
+    def read(raw: JSON) -> Item:
+        if is_request(raw):
+            return item_of(raw, kind, shape, more)
+        return shape.item(raw)
+
+    more = option_fields(serializer)
+    body = {**serializer.validated_data, kind.items: _items(lines, read, kind.items)}
     return submission(kind.name, kind.items, body)
 
 
-def _items(lines: Lines, shape: Items, field: str) -> Iterator[Item]:
+def _items(lines: Lines, read: Callable[[JSON], Item], field: str) -> Iterator[Item]:
     """The items up to the first wrong line; from there on, only what else is wrong is looked for.
 
     Raises:
@@ -111,7 +143,7 @@ def _items(lines: Lines, shape: Items, field: str) -> Iterator[Item]:
     for position, line in enumerate(lines.rest()):
         at = f"{field}[{position}]"
         try:
-            item = shape.item(_object(line))
+            item = read(_object(line))
         except ParseError as wrong:
             errors.append(FieldError(at, str(wrong.detail)))
         except ValidationError as wrong:
@@ -134,17 +166,20 @@ def _object(line: bytes) -> JSON:
 
 
 @contextmanager
-def naming_lines(field: str) -> Iterator[None]:
+def naming_lines(field: str, lines: Lines) -> Iterator[None]:
     """Say with each error which line of the body it is about; ``field`` is the list's."""
     try:
         yield
     except InvalidSubmission as refused:
-        raise InvalidSubmission([_named(error, field) for error in refused.errors]) from refused
+        named = [_named(error, field, lines.before_items) for error in refused.errors]
+        raise InvalidSubmission(named) from refused
 
 
-def _named(error: FieldError, field: str) -> FieldError:
+def _named(error: FieldError, field: str, before: int) -> FieldError:
     if error.field in {field, BODY}:
         return error
     item = re.match(rf"{re.escape(field)}\[(\d+)\]", error.field)
-    line = int(item[1]) + 2 if item else 1
+    if item is None and not before:
+        return error
+    line = int(item[1]) + before + 1 if item else 1
     return FieldError(error.field, f"Line {line}: {error.message}")

@@ -13,6 +13,7 @@ from agents.contract import JSON
 from batches import registry
 from batches.api.lines import Lines, lined_submission, naming_lines
 from batches.api.problems import field_errors
+from batches.api.request_lines import address
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.registry import Kind
 from batches.submission import FieldError, InvalidSubmission, Submission
@@ -50,11 +51,21 @@ def understood_by_lines(
     lines = Lines(stream)
     try:
         options = lines.first()
+        if kind_name is None and (named := _kind_at(lines.url())):
+            options["kind"] = named
         kind = kind_of(options, kind_name)
-        with naming_lines(kind.items):
+        with naming_lines(kind.items, lines):
             yield lined_submission(kind, {**options, **(more or {})}, lines)
     finally:
         lines.leave()
+
+
+def _kind_at(url: str) -> str | None:
+    """The kind whose requests go to an address."""
+    named = (
+        kind.name for kind in registry.kinds().values() if address(kind.endpoint) == url.rstrip("/")
+    )
+    return next(named, None)
 
 
 def kind_of(body: dict[str, Any], kind_name: str | None) -> Kind:

@@ -36,6 +36,13 @@ class JsonLines(Streamed):
     format = "jsonl"
 
 
+class RequestResults(JsonLines):
+    """The lines in the shape of OpenAI's batch files."""
+
+    format = "openai"
+    suffix = "jsonl"
+
+
 class Csv(Streamed):
     media_type = "text/csv"
     format = "csv"

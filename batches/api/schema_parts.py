@@ -160,7 +160,9 @@ TOGETHER: dict[type, Schema] = {
 
 LINES: Schema = {
     "type": "string",
-    "description": "The options on the first line, then one item a line: JSON objects.",
+    "description": "The options on the first line, then one item a line: JSON objects. An item may "
+    "also be a request of an OpenAI batch file, `custom_id`, `method`, `url` and `body`, with the "
+    "item in its body; where the first line is one, there are no options.",
 }
 
 

@@ -121,13 +121,13 @@ class Items(serializers.Field[list[Item], Any, Any, Any]):
     def to_representation(self, value: Any) -> Any:
         return value
 
-    def item(self, raw: Any) -> Item:
-        """One item of the list.
+    def item(self, raw: Any, more: Fields | None = None) -> Item:
+        """One item of the list; ``more`` are fields that it may have besides.
 
         Raises:
             ValidationError: names each wrong field of it.
         """
-        values = values_of(raw, self._fields, self._others, self._required)
+        values = values_of(raw, {**self._fields, **(more or {})}, self._others, self._required)
         common = {name: values.pop(name) for name in COMMON_ITEM_FIELDS & values.keys()}
         if "depends_on" in common:
             common["depends_on"] = tuple(common["depends_on"])
@@ -145,14 +145,10 @@ class Variants(serializers.Field[list[Variant], Any, Any, Any]):
         self._others = others
         self.name = Text(max_length=LONGEST_NAME)
 
-    def options(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+    def options(self) -> Fields:
         """The options of the kind by name."""
         shape: Any = self.parent
-        return {
-            name: field
-            for name, field in shape.fields.items()
-            if name not in COMMON_FIELDS and not isinstance(field, Items)
-        }
+        return option_fields(shape)
 
     def to_internal_value(self, data: Any) -> list[Variant]:
         if not isinstance(data, list):
@@ -171,7 +167,7 @@ class Variants(serializers.Field[list[Variant], Any, Any, Any]):
             raise serializers.ValidationError(errors)
         return found
 
-    def _variant(self, raw: Any, options: dict[str, Any]) -> Variant:
+    def _variant(self, raw: Any, options: Fields) -> Variant:
         values = values_of(raw, {**options, "name": self.name}, self._others, {"name"})
         return Variant(values.pop("name"), values)
 
@@ -274,12 +270,16 @@ SERIALIZERS: dict[str, type[SubmissionFields]] = {
 
 def options_of(kind: str) -> list[str]:
     """The fields of a body that only this kind has, its items not counted."""
-    shape = SERIALIZERS.get(kind, AnySubmission)()
-    return [
-        name
+    return list(option_fields(SERIALIZERS.get(kind, AnySubmission)()))
+
+
+def option_fields(shape: SubmissionFields) -> Fields:
+    """The fields of a body that only its kind has, its items not counted."""
+    return {
+        name: field
         for name, field in shape.fields.items()
         if name not in COMMON_FIELDS and not isinstance(field, Items)
-    ]
+    }
 
 
 def submission(kind: str, items_field: str, body: JSON) -> Submission:

@@ -17,7 +17,8 @@ from agents.contract import JSON
 from batches import operations
 from batches.api.parsing import ObjectParser
 from batches.api.reading import BY_LINES, understood, understood_by_lines
-from batches.management.asking import asker, facts
+from batches.management.arguments import beginning_of_id
+from batches.management.asking import asker, batch_of, facts
 from batches.management.base import ConsoleCommand
 from batches.management.following import failures, follow
 from batches.states import BatchStatus
@@ -28,7 +29,7 @@ class Command(ConsoleCommand):
     help = (
         'Submit a batch: FILE is the body of the REST call plus "kind". Prints the batch\'s id. '
         "A FILE that ends in .jsonl or .ndjson has the options on its first line, then an item a "
-        "line. "
+        "line; or the lines of an OpenAI batch file. "
         "With --wait the exit code is 0 when it completed, else 1."
     )
 
@@ -37,6 +38,13 @@ class Command(ConsoleCommand):
             "file", help="a file of JSON or JSON Lines, or - for JSON on standard input"
         )
         parser.add_argument("--kind", help="the kind of its tasks, where FILE does not say it")
+        parser.add_argument("--workspace", metavar="NAME", help="instead of the one FILE names")
+        parser.add_argument(
+            "--resume",
+            metavar="BATCH",
+            type=beginning_of_id,
+            help="leave out what succeeded in this batch, by the ids of the items",
+        )
         parser.add_argument("--wait", action="store_true", help="show progress until it ends")
         parser.add_argument("--user", default="admin", help="whose batch it is (admin)")
         parser.add_argument(
@@ -45,8 +53,15 @@ class Command(ConsoleCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         by = asker(options["user"])
-        with asked(options["file"], options["kind"]) as wanted:
+        more: JSON = {}
+        if options["workspace"] is not None:
+            more["workspace"] = options["workspace"]
+        if options["resume"] is not None:
+            more["resume"] = str(batch_of(by, options["resume"]).pk)
+        with asked(options["file"], options["kind"], more) as wanted:
             batch = operations.submit(by.user, wanted, by=by)
+        if batch.left_out and not options["json"]:
+            self.stderr.write(f"{batch.left_out:,} left out: done before.")
         if not options["json"]:
             self.stdout.write(str(batch.pk))
             self.stdout.flush()
@@ -60,21 +75,23 @@ class Command(ConsoleCommand):
 
 
 @contextmanager
-def asked(file: str, kind_name: str | None) -> Iterator[Submission]:
+def asked(file: str, kind_name: str | None, more: JSON) -> Iterator[Submission]:
     """What a file asks for; while the block runs, the items of JSON Lines are read from it.
+
+    ``more`` takes the place of options of the file.
 
     Raises:
         InvalidSubmission: from the block too, where a line turns out to be wrong.
     """
     if Path(file).suffix not in BY_LINES:
-        yield understood(read(file), kind_name)
+        yield understood(read(file) | more, kind_name)
         return
     with ExitStack() as stack:
         try:
             stream = stack.enter_context(Path(file).open("rb", buffering=0))
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
-        yield stack.enter_context(understood_by_lines(stream, kind_name))
+        yield stack.enter_context(understood_by_lines(stream, kind_name, more))
 
 
 def read(file: str) -> JSON:
