@@ -13,6 +13,7 @@ from django.db.models import Prefetch
 from django.http import HttpRequest, StreamingHttpResponse
 from rest_framework import status
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -22,14 +23,16 @@ from batches.api.answers import BatchAnswer, TaskAnswer, counts_of
 from batches.api.body import Body, fingerprint
 from batches.api.changes import BatchChange, Nothing, Retry
 from batches.api.endpoint import UUID_PATTERN, Endpoint, EndpointSet
-from batches.api.filters import BatchFilter, BatchTaskFilter
+from batches.api.filters import BatchFilter, BatchTaskFilter, ComparisonFilter
 from batches.api.keys import REPLAYED, key_of
 from batches.api.lines import Lines, LinesParser, lined_submission, naming_lines
-from batches.api.paging import InSubmissionOrder, NewestBatchesFirst
+from batches.api.paging import InItemOrder, InSubmissionOrder, NewestBatchesFirst
 from batches.api.parsing import ObjectParser
 from batches.api.renderers import Csv, JsonLines, Junit, RequestResults, Sarif
 from batches.api.submissions import SERIALIZERS, AnySubmission, submission
 from batches.api.tasks import visible_tasks
+from batches.comparison.figures import columns, figures
+from batches.comparison.outcomes import items, outcomes
 from batches.exports import FORMATS, Selection
 from batches.models import Batch
 from batches.progress import shown_dispatch, shown_status
@@ -132,6 +135,8 @@ class Batches(EndpointSet):
         "results": "view_task",
         "sarif": "view_task",
         "junit": "view_task",
+        "comparison": "view_task",
+        "comparison_items": "view_task",
     }
     serializers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {
         "list": BatchAnswer,
@@ -141,7 +146,12 @@ class Batches(EndpointSet):
         "retry": Retry,
         "tasks": TaskAnswer,
     }
-    filters: ClassVar[dict[str, Any]] = {"list": BatchFilter, "tasks": BatchTaskFilter}
+    filters: ClassVar[dict[str, Any]] = {
+        "list": BatchFilter,
+        "tasks": BatchTaskFilter,
+        "comparison": ComparisonFilter,
+        "comparison_items": ComparisonFilter,
+    }
 
     def get_queryset(self) -> BatchQuerySet:
         return visible_batches(self.request.user)
@@ -206,6 +216,33 @@ class Batches(EndpointSet):
     def junit(self, request: Request, pk: str) -> StreamingHttpResponse:
         """The results of a test batch as one JUnit XML, with a suite for each task."""
         return self._download()
+
+    @action(detail=True, pagination_class=None)
+    def comparison(self, request: Request, pk: str) -> Response:
+        """Each variant's figures; with ``other`` those of another batch beside them."""
+        compared = columns(self._compared())
+        return Response({"variants": [each.as_json() for each in figures(compared)]})
+
+    @action(detail=True, url_path="comparison/items", pagination_class=InItemOrder)
+    def comparison_items(self, request: Request, pk: str) -> Response:
+        """Which variants passed each item, in the order of ``variants`` of the comparison."""
+        batches = self._compared()
+        page = self.paginate_queryset(items(batches[0])) or []
+        return self.get_paginated_response(outcomes(columns(batches), page))
+
+    def _compared(self) -> Sequence[Batch]:
+        """The batch of the address, and the other one that was asked for."""
+        batch = self.get_object()
+        narrowed = self.filters["comparison"](self.request.query_params, self.get_queryset())
+        if not narrowed.is_valid():
+            raise ValidationError(narrowed.errors)
+        if (asked := narrowed.form.cleaned_data["other"]) is None:
+            return [batch]
+        other = self.get_queryset().filter(pk=asked).first()
+        if other is None or other.pk == batch.pk or other.kind != batch.kind:
+            message = f"Must be another batch of kind {batch.kind} that you may see."
+            raise ValidationError({"other": [message]})
+        return [batch, other]
 
     def _download(self) -> StreamingHttpResponse:
         batch, form = self.get_object(), self.request.accepted_renderer

@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from batches.api import keys
 from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
+from batches.api.compared import Compared, ComparedItem
 from batches.api.fleet import QueueAnswer, WorkspaceAnswer
 from batches.api.on_celery import CeleryGroupAnswer, CeleryTaskAnswer, GroupStarted
 from batches.api.servers import CheckAnswer, ServerAnswer
@@ -172,6 +173,10 @@ CALLS: dict[str, Call] = {
     ),
     "Batches.tasks": Call("Tasks of a batch in submission order", TaskAnswer, many=True),
     "Batches.results": Call("Results of a batch in submission order, streamed", ResultLine),
+    "Batches.comparison": Call("Figures of each variant of a batch", Compared),
+    "Batches.comparison_items": Call(
+        "Which variants passed each item of a batch", ComparedItem, many=True
+    ),
     "Batches.sarif": Call(
         "Findings of a validation batch as SARIF 2.1.0, streamed",
         {"type": "object", "externalDocs": {"url": SARIF_SCHEMA}},

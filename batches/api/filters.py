@@ -75,6 +75,12 @@ class BatchFilter(FilterSet):
         return batches.filter(Q(name__icontains=text) | Q(id__icontains=text))
 
 
+class ComparisonFilter(FilterSet):
+    """Another batch, whose tasks stand beside those of the same ids."""
+
+    other = df.UUIDFilter(label="Compare with this batch")
+
+
 class BatchTaskFilter(FilterSet):
     """Tasks of one batch."""
 

@@ -55,6 +55,12 @@ class InSubmissionOrder(CursorPages):
     ordering = ("position", "variant")
 
 
+class InItemOrder(CursorPages):
+    """Of items, each of which may be several tasks."""
+
+    ordering = "position"
+
+
 class InLogOrder(CursorPages):
     ordering = "pk"
     page_size = 200

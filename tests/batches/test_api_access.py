@@ -40,6 +40,8 @@ CALLS = {
     ("POST", "/batch/{batch}/retry"): (401, 403, 403, 202, 404, 202),
     ("GET", "/batch/{batch}/tasks"): (401, 403, 200, 200, 404, 200),
     ("GET", "/batch/{batch}/results"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/{batch}/comparison"): (401, 403, 200, 200, 404, 200),
+    ("GET", "/batch/{batch}/comparison/items"): (401, 403, 200, 200, 404, 200),
     # Of a batch of no such kind.
     ("GET", "/batch/{batch}/sarif"): (401, 403, 409, 409, 404, 409),
     ("GET", "/batch/{batch}/junit"): (401, 403, 409, 409, 404, 409),

@@ -129,6 +129,8 @@ def work(operator, red, make_batch, finish):
         ("DELETE", "/batch/{batch}", "/batch/{id}", None),
         ("POST", "/batch/{batch}/retry", "/batch/{id}/retry", {"failure": ["error"]}),
         ("GET", "/batch/{batch}/tasks?page_size=1", "/batch/{id}/tasks", None),
+        ("GET", "/batch/{batch}/comparison", "/batch/{id}/comparison", None),
+        ("GET", "/batch/{batch}/comparison/items", "/batch/{id}/comparison/items", None),
         ("GET", "/batch/{batch}/sarif", "/batch/{id}/sarif", None),
         ("GET", "/batch/{batch}/junit", "/batch/{id}/junit", None),
         ("GET", "/batch/tasks", "/batch/tasks", None),
