@@ -1,4 +1,4 @@
-"""May an item have what it needs? MCP servers and models are rows, which its processor cannot see."""
+"""Servers and models that items need: they are rows, which a processor cannot see."""
 
 from __future__ import annotations
 

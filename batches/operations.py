@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,7 @@ __all__ = [
     "change_task",
     "change_workspace",
     "discard_patch",
+    "keep_patch",
     "make_token",
     "move_batch",
     "pause_batch",
@@ -255,6 +257,22 @@ def apply_patch(task: Task, *, by: Actor) -> Batch:
         audit.record(by, task, "Let its patch be applied")
 
     return submit(by.user, review.application(task), by=by, also=decided)
+
+
+def keep_patch(task: Task, *, by: Actor) -> Batch | None:
+    """Of the variants of an item keep this one's patch: apply it, and discard the others'.
+
+    None where its task has applied it by itself already.
+
+    Raises:
+        Conflict: there is nothing to apply, or it was decided already; nothing was discarded.
+        InvalidSubmission: whoever asks may not use the workspace.
+    """
+    batch = None if review.is_in_place(task) else apply_patch(task, by=by)
+    for other in review.rivals(task):
+        with suppress(Conflict):  # somebody decided on it just now
+            discard_patch(other, by=by)
+    return batch
 
 
 def discard_patch(task: Task, *, by: Actor) -> None:

@@ -90,6 +90,18 @@ def binding_decision(task: Task) -> Decision | None:
     return None if failed else decision
 
 
+def rivals(task: Task) -> list[Task]:
+    """What the other variants made of the same item, as far as it is undecided."""
+    same = Task.objects.filter(batch=task.batch_id, custom_id=task.custom_id)
+    others = same.exclude(pk=task.pk).select_related("decision__applying")
+    return [other for other in others.order_by("variant") if is_open(other)]
+
+
+def is_in_place(task: Task) -> bool:
+    """Did the task itself put its patch into the workspace?"""
+    return (task.result or {}).get("applied") in IN_PLACE
+
+
 def is_open(task: Task) -> bool:
     """Is there a patch that a person may decide on?"""
     try:
@@ -109,7 +121,7 @@ def _check(task: Task) -> None:
         raise Conflict(f"The task is {task.state}: it has no patch yet.")
     if not result.get("patch"):
         raise Conflict("The task left no patch.")
-    if result.get("applied") in IN_PLACE:
+    if is_in_place(task):
         raise Conflict("The patch is in the workspace already.")
     if decision := binding_decision(task):
         done = "discarded" if decision.verb == DecisionVerb.DISCARD else "applied"

@@ -200,11 +200,15 @@ CALLS: dict[str, Call] = {
         "Put the patch that a task left into its workspace", TaskAnswer, 202,
         tells={"Location": "Address of the batch that does it."}, problems={409: NO_PATCH},
     ),
+    "Tasks.keep": Call(
+        "Keep a task's patch, and no other variant's", TaskAnswer, 202, problems={409: NO_PATCH}
+    ),
     "Tasks.discard": Call(
         "Decide that the patch that a task left is not wanted", TaskAnswer,
         problems={409: NO_PATCH},
     ),
     "Tasks.log": Call("Log of a task, oldest line first", LogLineAnswer, many=True),
+    "Tasks.transcript": Call("What an agent and its models said", LogLineAnswer, many=True),
     "Tasks.artefact": Call(
         "A file that a task left", {"type": "string", "contentMediaType": "*/*"}
     ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db.models import F, Prefetch
+from django.db.models import F, Prefetch, QuerySet
 from django.http import FileResponse, Http404
 from rest_framework import status
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -19,10 +21,13 @@ from batches.api.changes import Nothing, TaskChange
 from batches.api.endpoint import UUID_PATTERN, EndpointSet
 from batches.api.filters import ArtefactFilter, LogFilter, TaskFilter
 from batches.api.paging import InLogOrder, NewestFirst
-from batches.api.renderers import Verbatim
+from batches.api.renderers import JsonLines, Verbatim
 from batches.models import Artefact, Decision, Dependency, LogLine, Task
 from batches.querysets import TaskQuerySet
 
+TRANSCRIPT = "transcript.jsonl"
+SAID = ("prompt", "turn", "tool", "check", "verdict")
+"""Events of the log that tell how an agent and its models got on."""
 ARTEFACT_NAME = "[A-Za-z0-9._-]{1,100}"
 
 
@@ -60,8 +65,10 @@ class Tasks(EndpointSet):
         "cancel": "change_task",
         "apply": "change_task",
         "discard": "change_task",
+        "keep": "change_task",
         "log": "view_logline",
         "artefact": "view_artefact",
+        "transcript": "view_logline",
     }
     serializers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {
         "list": TaskAnswer,
@@ -71,11 +78,14 @@ class Tasks(EndpointSet):
         "cancel": Nothing,
         "apply": Nothing,
         "discard": Nothing,
+        "keep": Nothing,
         "log": LogLineAnswer,
+        "transcript": LogLineAnswer,
     }
     filters: ClassVar[dict[str, Any]] = {
         "list": TaskFilter,
         "log": LogFilter,
+        "transcript": LogFilter,
         "artefact": ArtefactFilter,
     }
 
@@ -116,6 +126,14 @@ class Tasks(EndpointSet):
         return Response(self._answer(), status=status.HTTP_202_ACCEPTED, headers={"Location": url})
 
     @action(detail=True, methods=["post"])
+    def keep(self, request: Request, pk: str) -> Response:
+        """Apply the patch, and discard those that the other variants made of the same item."""
+        task = self.get_object()
+        self.read(Nothing)
+        operations.keep_patch(task, by=self.actor)
+        return Response(self._answer(), status=status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"])
     def discard(self, request: Request, pk: str) -> Response:
         task = self.get_object()
         self.read(Nothing)
@@ -127,6 +145,22 @@ class Tasks(EndpointSet):
         lines = self.page(LogLine.objects.filter(task=self.get_object()))
         return self.get_paginated_response(self.get_serializer(lines, many=True).data)
 
+    @action(detail=True, pagination_class=InLogOrder, renderer_classes=[JSONRenderer, JsonLines])
+    def transcript(self, request: Request, pk: str) -> Response | FileResponse:
+        """What an agent and its models said, as far as it is; long texts are shortened.
+
+        With ``?format=jsonl`` all of it, as the file that the attempt left.
+        """
+        task = self.get_object()
+        if getattr(request.accepted_renderer, "format", "") == JsonLines.format:
+            named = Artefact.objects.filter(task=task, name=TRANSCRIPT)
+            narrowed = ArtefactFilter(request.query_params, named)
+            if not narrowed.is_valid():
+                raise ValidationError(narrowed.errors)
+            return _file(narrowed.qs, TRANSCRIPT)
+        lines = LogLine.objects.filter(task=task, event__in=SAID)
+        return self.get_paginated_response(self.get_serializer(self.page(lines), many=True).data)
+
     @action(
         detail=True,
         url_path=f"artefacts/(?P<name>{ARTEFACT_NAME})",
@@ -136,20 +170,25 @@ class Tasks(EndpointSet):
     def artefact(self, request: Request, pk: str, name: str) -> FileResponse:
         """One file of the newest attempt that left one of that name, or of ``?attempt=``."""
         named = Artefact.objects.filter(task=self.get_object(), name=name)
-        artefact = self.filter_queryset(named).order_by("-attempt").first()
-        if artefact is None:
-            raise Http404(f"No attempt of this task left a file named {name}.")
-        try:
-            file = artefact.file.open("rb")
-        except FileNotFoundError:
-            raise Http404("The file is no longer in the storage of artefacts.") from None
-        return FileResponse(
-            file,
-            as_attachment=True,
-            filename=artefact.name,
-            content_type=artefact.media_type,
-            headers={"X-Content-Type-Options": "nosniff"},
-        )
+        return _file(self.filter_queryset(named), name)
 
     def _answer(self) -> Any:
         return TaskAnswer(self.get_object(), context=self.get_serializer_context()).data
+
+
+def _file(named: QuerySet[Artefact], name: str) -> FileResponse:
+    """The file of that name of the newest attempt."""
+    artefact = named.order_by("-attempt").first()
+    if artefact is None:
+        raise Http404(f"No attempt of this task left a file named {name}.")
+    try:
+        file = artefact.file.open("rb")
+    except FileNotFoundError:
+        raise Http404("The file is no longer in the storage of artefacts.") from None
+    return FileResponse(
+        file,
+        as_attachment=True,
+        filename=artefact.name,
+        content_type=artefact.media_type,
+        headers={"X-Content-Type-Options": "nosniff"},
+    )

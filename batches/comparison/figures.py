@@ -7,19 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import F
+
 from agents.contract import JSON
 from batches import variants
 from batches.comparison.interval import median_and_p90, wilson
 from batches.exports import Selection
 from batches.models import Batch, Decision
+from batches.review import IN_PLACE
 from batches.states import DecisionVerb, Failure, TaskState
 
 PAGE = 1000
 JUDGED = frozenset({Failure.REJECTED, Failure.TIMEOUT, Failure.LIMIT})
 """Failures that say something of the variant. The others are the installation's (``error``,
 ``lost``) or another task's (``dependency``): such a task is not counted for its pass rate."""
-IN_PLACE = frozenset({"applied", "already"})
-"""What an agent's result says of a patch that is in the workspace."""
 AGENT_FIELDS = ("result__loops", "result__usage", "result__applied")
 
 
@@ -173,7 +174,10 @@ def _rows(batch: Batch) -> Iterator[dict[str, Any]]:
 def _applied_later(batch: Batch) -> Iterable[str]:
     """The variant of each task whose patch a person applied, once that was done."""
     applied = Decision.objects.filter(
-        task__batch=batch, verb=DecisionVerb.APPLY, applying__state=TaskState.SUCCEEDED
+        task__batch=batch,
+        attempt=F("task__attempt"),
+        verb=DecisionVerb.APPLY,
+        applying__state=TaskState.SUCCEEDED,
     )
     return applied.values_list("task__variant", flat=True).order_by()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from agents.contract import JSON
 from batches.comparison.figures import AGENT_FIELDS, Column, passed, usage
@@ -32,7 +32,9 @@ def outcomes(compared: Sequence[Column], page: Sequence[JSON]) -> list[JSON]:
         )
     )  # fmt: skip
     decided = dict(
-        Decision.objects.filter(task__in=[task["id"] for task in tasks]).values_list("task", "verb")
+        Decision.objects.filter(
+            task__in=[task["id"] for task in tasks], attempt=F("task__attempt")
+        ).values_list("task", "verb")
     )
     found = {(task["custom_id"], task["batch"], task["variant"]): task for task in tasks}
     return [

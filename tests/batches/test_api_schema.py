@@ -136,6 +136,7 @@ def work(operator, red, make_batch, finish):
         ("GET", "/batch/tasks", "/batch/tasks", None),
         ("GET", "/batch/tasks/{task}", "/batch/tasks/{id}", None),
         ("GET", "/batch/tasks/{task}/log", "/batch/tasks/{id}/log", None),
+        ("GET", "/batch/tasks/{task}/transcript", "/batch/tasks/{id}/transcript", None),
         ("POST", "/batch/tasks/{task}/cancel", "/batch/tasks/{id}/cancel", None),
         ("GET", "/batch/stats", "/batch/stats", None),
         ("GET", "/batch/queues", "/batch/queues", None),

@@ -135,7 +135,9 @@ def test_what_an_agent_tells_of_its_work_is_added_up(batch):
 def test_a_patch_that_a_person_applied_counts_once_it_is_in(batch, operator, make_batch, finish):
     task = batch.tasks.get(variant="y", position=0)
     applying = make_batch(operator, 1).tasks.get()
-    Decision.objects.create(task=task, verb="apply", by=operator, applying=applying)
+    Decision.objects.create(
+        task=task, attempt=task.attempt, verb="apply", by=operator, applying=applying
+    )
     assert [each.applied for each in figures(columns([batch]))] == [0, 0]
     finish(SUCCEEDED)
     assert [each.applied for each in figures(columns([batch]))] == [0, 1]
