@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from agents.contract import JSON
-from batches.models import Decision, Task
+from batches.models import Batch, Decision, Task
 from batches.predecessors import patch_of, patches_before
 from batches.queue.wishes import Conflict
 from batches.registry import InputMissing
@@ -88,6 +89,20 @@ def binding_decision(task: Task) -> Decision | None:
         return decision
     failed = decision.applying.state in {TaskState.FAILED, TaskState.CANCELLED}
     return None if failed else decision
+
+
+def waiting_for_review() -> QuerySet[Any]:
+    """The ids of finished tasks whose patch was meant for review, or did not fit, and on which
+    nobody has decided."""
+    decided = Decision.objects.filter(task=OuterRef("pk"), attempt=OuterRef("attempt"))
+    undone = Q(applying__state__in=(TaskState.FAILED, TaskState.CANCELLED))
+    # By its batches: there are few, and their index holds the states.
+    found = Task.objects.filter(
+        batch__in=Batch.objects.filter(kind="agent").values("pk"),
+        state__in=(TaskState.SUCCEEDED, TaskState.FAILED),
+        result__applied__in=("pending", "conflict"),
+    )
+    return found.exclude(Exists(decided.exclude(undone))).order_by().values("pk")
 
 
 def rivals(task: Task) -> list[Task]:

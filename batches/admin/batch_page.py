@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Count
-from django.db.models.fields.json import KT
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
@@ -64,7 +63,16 @@ def context(batch: Any, user: Any) -> dict[str, Any]:
             Batch.objects.visible_to(user).filter(followers=batch).only("id", "name", "kind")[:20]
         ),
         "preview": preview(batch),
+        "resumed": resumed(batch, user),
     }
+
+
+def resumed(batch: Batch, user: Any) -> Batch | None:
+    """The batch whose successes it left out, while that is there."""
+    if batch.resumes is None:
+        return None
+    found: Batch | None = Batch.objects.visible_to(user).filter(pk=batch.resumes).first()
+    return found
 
 
 def counts(batch: Any) -> tuple[dict[str, int], dict[str, int]]:
@@ -91,7 +99,7 @@ def preview(batch: Batch) -> list[dict[str, Any]]:
     found: list[Task] = []
     for state in (TaskState.FAILED, TaskState.RUNNING):
         tasks = Task.objects.filter(batch=batch, state=state).defer("payload", "result")
-        tasks = tasks.annotate(path=KT("payload__path"))
+        tasks = tasks.annotate(path=markup.about())
         found += tasks.order_by("position")[: PREVIEWED - len(found)]
     return [
         {
@@ -140,6 +148,8 @@ def facts(batch: Batch) -> Iterable[tuple[str, object]]:
     yield "Attempts", f"at most {batch.max_attempts} that fail"
     yield "Timeout", f"{batch.timeout:,} s for an attempt"
     yield "On failure", batch.get_on_failure_display()
+    if batch.left_out:
+        yield "Left out", f"{batch.left_out:,} that succeeded before"
     if batch.labels:
         yield "Labels", ", ".join(map(str, batch.labels))
     for label, at in (

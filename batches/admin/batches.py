@@ -11,13 +11,13 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import pluralize
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from batches import operations
-from batches.admin import batch_page, markup
+from batches.admin import batch_page, comparison, markup
 from batches.admin.base import actor_of
 from batches.admin.filters import KindFilter, QueueFilter, StatusFilter
 from batches.admin.keyset import KeysetChangeList
@@ -165,9 +165,27 @@ class BatchAdmin(ActedOnAdmin):
             found |= Q(pk=as_id)
         return queryset.filter(found), False
 
+    def get_urls(self) -> list[URLPattern]:
+        route = path(
+            "<uuid:pk>/comparison/",
+            self.admin_site.admin_view(self.comparison_view),
+            name="batches_batch_comparison",
+        )
+        return [route, *super().get_urls()]
+
+    @method_decorator(require_safe)
+    def comparison_view(self, request: HttpRequest, pk: object) -> HttpResponse:
+        """The variants of one batch, item by item."""
+        batch = self.visible_or_404(request, pk)
+        may_decide = request.user.has_perm("batches.change_task")
+        context = comparison.page(batch, request.GET.get("after"), may_decide=may_decide)
+        return self.render(request, "console/comparison.html", context)
+
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        counted = "live" not in request.GET or row.total <= comparison.LIVELY
         return {
             **batch_page.context(row, request.user),
+            "comparison": comparison.panel(row) if counted else None,
             "buttons": self.buttons(request, row),
         }
 

@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from batches import registry
 from batches.models import Batch, Queue
 from batches.progress import shown_status
+from batches.review import waiting_for_review
 from batches.states import BatchStatus
 
 
@@ -74,3 +75,33 @@ class OneBatchFilter(SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(batch=self.value()) if self.value() else queryset
+
+
+class VariantFilter(SimpleListFilter):
+    """Of the batch that the list is narrowed to."""
+
+    title = "variant"
+    parameter_name = "variant"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+        try:
+            batch = Batch.objects.visible_to(request.user).get(pk=UUID(request.GET["batch"]))
+        except (KeyError, ValueError, Batch.DoesNotExist):
+            return []
+        return [(variant["name"], variant["name"]) for variant in batch.variants]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(variant=self.value()) if self.value() else queryset
+
+
+class ReviewFilter(SimpleListFilter):
+    """Patches that nobody has applied or discarded yet."""
+
+    title = "patch"
+    parameter_name = "patch"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("waits", "Waits for review")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(pk__in=waiting_for_review()) if self.value() else queryset

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import TextField
+from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce, Left
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -49,14 +52,22 @@ def task_badges(task: Any) -> SafeString:
 
 
 def task_name(task: Any) -> SafeString:
-    """The id of a task annotated with ``path``, and the path where the id does not say it.
+    """The id of a task annotated with ``path``, its variant, and the path where that says more.
 
     Items without an id of their own are called by their number.
     """
     name = clipped(task.custom_id, 40)
-    if not task.path or task.path == task.custom_id:
-        return name
-    return format_html('{} <span class="oc-sub">{}</span>', name, clipped(task.path, 40))
+    about = "" if task.path == task.custom_id else task.path
+    told = " · ".join(filter(None, [task.variant, about]))
+    return (
+        format_html('{} <span class="oc-sub">{}</span>', name, clipped(told, 40)) if told else name
+    )
+
+
+def about() -> Coalesce:
+    """What ``task_name`` wants as ``path``: the path of a task, or how its description begins."""
+    described = Left(KT("payload__description"), 200)
+    return Coalesce(KT("payload__path"), described, output_field=TextField())
 
 
 def _badges(value: str, label: str, *, cancelling: bool) -> SafeString:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from batches.admin import markup
+from batches.admin import agent_results, markup
 from batches.models import Task
 
 LARGE = 20_000
@@ -144,4 +144,6 @@ READERS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     "validation": ("console/results/findings.html", findings),
     "test": ("console/results/cases.html", cases),
     "mcp": ("console/results/operation.html", operation),
+    "agent": ("console/results/agent.html", agent_results.told),
+    "apply": ("console/results/applying.html", agent_results.applying),
 }

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.urls import reverse
 from django.utils import timezone
 
-from batches.admin import markup, results
-from batches.models import Attempt, Dependency, LogLine, Task
-from batches.states import FINISHED, AttemptOutcome, TaskState
+from batches.admin import markup, patches, results, transcript
+from batches.models import Attempt, Batch, Dependency, LogLine, Task
+from batches.predecessors import PATCH
+from batches.review import last_decision
+from batches.states import FINISHED, AttemptOutcome, DecisionVerb, TaskState
 
 LOG_BEFORE = "log_before"
 """Query parameter: the id that the shown log lines come before."""
+TRANSCRIPT = "transcript.jsonl"
 LOG_LINES = 200
 ATTEMPTS = 50
 NEIGHBOURS = 25
 
 
-def context(task: Task, log_before: str | None) -> dict[str, Any]:
-    """What ``console/task.html`` shows of a task with its batch, workspace and owner."""
+def context(task: Task, asked: Mapping[str, str]) -> dict[str, Any]:
+    """What ``console/task.html`` shows of a task with its batch, workspace, owner and decision."""
+    said = None
+    if task.kind == "agent":
+        said = transcript.transcript(task, asked.get(transcript.SAID_BEFORE))
+    artefacts = [
+        {
+            "row": row,
+            "url": reverse("admin:batches_task_artefact", args=[task.pk, row.attempt, row.name]),
+        }
+        for row in task.artefacts.all()[:100]
+    ]
     return {
         "task": task,
         "live": task.state not in FINISHED,
@@ -32,31 +45,68 @@ def context(task: Task, log_before: str | None) -> dict[str, Any]:
         "history": reverse("admin:batches_task_history", args=[task.pk]),
         "facts": list(facts(task)),
         "attempts": attempts(task),
-        "log": log(task, log_before),
+        "log": log(task, asked.get(LOG_BEFORE), without_talk=said is not None),
+        "transcript": said and said | {"url": url_of(artefacts, task, TRANSCRIPT)},
+        "patch": patch(task, artefacts),
+        "decided": decided(task),
+        "variants": variants(task),
         "result": results.shown(task),
         "payload": markup.pretty(task.payload, results.LARGE),
         "downloads": {
             name: reverse("admin:batches_task_json", args=[task.pk, name])
             for name in ("result", "payload")
         },
-        "artefacts": [
-            {
-                "row": row,
-                "url": reverse(
-                    "admin:batches_task_artefact", args=[task.pk, row.attempt, row.name]
-                ),
-            }
-            for row in task.artefacts.all()[:100]
-        ],
+        "artefacts": artefacts,
         "predecessors": neighbours(task, "task", "predecessor"),
         "dependents": neighbours(task, "predecessor", "task"),
     }
 
 
 def path_of(task: Task) -> str:
-    """The path it is about, where its id does not say it."""
-    path = str(task.payload.get("path", ""))
+    """What it is about, where its id does not say it."""
+    path = str(task.payload.get("path", "") or task.payload.get("description", ""))
     return "" if path == task.custom_id else path
+
+
+def url_of(artefacts: list[dict[str, Any]], task: Task, name: str) -> str:
+    """Where a file of the last attempt is downloaded; empty where it left none."""
+    for each in artefacts:
+        if (each["row"].name, each["row"].attempt) == (name, task.attempt):
+            return str(each["url"])
+    return ""
+
+
+def patch(task: Task, artefacts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The last attempt's patch, where it left one."""
+    url = url_of(artefacts, task, PATCH)
+    found = patches.patch_of(task) if url else None
+    return found and found | {"url": url}
+
+
+def decided(task: Task) -> dict[str, Any] | None:
+    """What a person decided on the patch."""
+    decision = last_decision(task)
+    if decision is None:
+        return None
+    discarded = decision.verb == DecisionVerb.DISCARD
+    applying = decision.applying
+    state = applying.state if applying else TaskState.SUCCEEDED
+    words = "Discarded" if discarded else "Applied" if state == TaskState.SUCCEEDED else "Applying"
+    return {
+        "badge": markup.badge("cancelled" if discarded else state, words),
+        "by": decision.by or markup.NOTHING,
+        "at": markup.moment(decision.at),
+        "url": reverse("admin:batches_task_change", args=[applying.pk]) if applying else "",
+    }
+
+
+def variants(task: Task) -> list[Task]:
+    """The same item in the other variants."""
+    if not task.variant:
+        return []
+    same = Task.objects.filter(batch=task.batch_id, custom_id=task.custom_id)
+    others = same.exclude(pk=task.pk).only("variant", "state").order_by("variant")
+    return list(others[:NEIGHBOURS])
 
 
 def waits_for(task: Task) -> str:
@@ -98,9 +148,11 @@ def attempts(task: Task) -> list[dict[str, Any]]:
     return told
 
 
-def log(task: Task, before: str | None) -> dict[str, Any]:
+def log(task: Task, before: str | None, *, without_talk: bool = False) -> dict[str, Any]:
     """The last lines, newest at the end, and the id from which older ones go on."""
     lines = LogLine.objects.filter(task=task).order_by("-id")
+    if without_talk:
+        lines = lines.exclude(event__in=transcript.EVENTS)
     if before and before.isdecimal():
         lines = lines.filter(id__lt=int(before))
     found = list(lines[: LOG_LINES + 1])
@@ -139,13 +191,20 @@ def neighbours(task: Task, mine: str, other: str) -> list[Task]:
     return [getattr(edge, other) for edge in edges]
 
 
+def items_of(batch: Batch) -> int:
+    """How many items it has; each is a task of every variant."""
+    return batch.total // max(1, len(batch.variants))
+
+
 def facts(task: Task) -> Iterable[tuple[str, object]]:
     """Labels and values of how it is run."""
     batch = task.batch
     yield "Id", task.pk
     yield "Kind", task.kind
     yield "Queue", batch.queue_id
-    yield "Place", f"{task.position + 1:,} of {batch.total:,}"
+    yield "Place", f"{task.position + 1:,}" + ("" if batch.left_out else f" of {items_of(batch):,}")
+    if task.variant:
+        yield "Variant", task.variant
     yield "Priority", f"{task.priority}, from the {task.get_priority_from_display().lower()}"
     yield "Attempt", task.attempt
     yield "Budget", f"{task.failures} of {task.max_attempts} failures used"

@@ -6,21 +6,36 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.db.models.fields.json import KT
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from batches import operations
+from batches import operations, review
 from batches.admin import downloads, markup, task_page
 from batches.admin.batches import uuid_or_none
-from batches.admin.filters import KindFilter, OneBatchFilter, TaskQueueFilter
+from batches.admin.filters import (
+    KindFilter,
+    OneBatchFilter,
+    ReviewFilter,
+    TaskQueueFilter,
+    VariantFilter,
+)
 from batches.admin.keyset import KeysetChangeList
 from batches.admin.verbs import ActedOnAdmin, Verb
+from batches.audit import Actor
 from batches.models import Task
 from batches.states import UNFINISHED, TaskState
+
+
+def apply(task: Task, *, by: Actor) -> None:
+    operations.apply_patch(task, by=by)
+
+
+def keep(task: Task, *, by: Actor) -> None:
+    operations.keep_patch(task, by=by)
+
 
 VERBS = (
     Verb(
@@ -38,10 +53,36 @@ VERBS = (
         offered=lambda task: task.state in UNFINISHED and not task.cancel_requested_at,
         warning="A task that waits is cancelled; a task that runs is stopped.",
     ),
+    Verb(
+        name="apply",
+        label="Apply the patch",
+        done="Its patch is being applied",
+        run=apply,
+        offered=review.is_open,
+        warning="The patch is put into the workspace, where it is not taken back from.",
+    ),
+    Verb(
+        name="keep",
+        label="Keep this variant",
+        done="Kept, and the others discarded",
+        run=keep,
+        offered=lambda task: bool(task.variant) and review.is_open(task),
+        warning="Its patch is put into the workspace, and those that the other variants made of "
+        "the same item are discarded.",
+    ),
+    Verb(
+        name="discard",
+        label="Discard the patch",
+        done="Discarded the patch",
+        run=operations.discard_patch,
+        offered=review.is_open,
+        warning="The patch stays among the task's files, but can no longer be applied from here.",
+    ),
 )
 
 LISTED = (
     "custom_id",
+    "variant",
     "kind",
     "state",
     "failure",
@@ -76,7 +117,15 @@ class TaskAdmin(ActedOnAdmin):
         "started",
         "duration",
     )
-    list_filter = ("state", "failure", KindFilter, TaskQueueFilter, OneBatchFilter)
+    list_filter = (
+        "state",
+        "failure",
+        KindFilter,
+        TaskQueueFilter,
+        ReviewFilter,
+        OneBatchFilter,
+        VariantFilter,
+    )
     search_fields = ("custom_id",)
     search_help_text = "Beginning of an id, or a UUID"
     change_list_template = "console/change_list.html"
@@ -108,12 +157,14 @@ class TaskAdmin(ActedOnAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         tasks: QuerySet[Any] = self.visible_to(request).annotate(
-            error_start=Left("error", 160), path=KT("payload__path")
+            error_start=Left("error", 160), path=markup.about()
         )
         return tasks.select_related("batch").only(*LISTED)
 
     def page_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return self.visible_to(request).select_related("batch__workspace", "batch__owner")
+        return self.visible_to(request).select_related(
+            "batch__workspace", "batch__owner", "decision__applying", "decision__by"
+        )
 
     def visible_to(self, request: HttpRequest) -> QuerySet[Any]:
         visible: QuerySet[Any] = Task.objects.visible_to(request.user)
@@ -131,7 +182,7 @@ class TaskAdmin(ActedOnAdmin):
 
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         return {
-            **task_page.context(row, request.GET.get(task_page.LOG_BEFORE)),
+            **task_page.context(row, request.GET),
             "buttons": self.buttons(request, row),
         }
 

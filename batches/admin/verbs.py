@@ -22,6 +22,7 @@ from django.views.decorators.http import require_http_methods
 
 from batches.admin.base import ObservedAdmin, actor_of, name_of
 from batches.operations import Conflict
+from batches.submission import InvalidSubmission
 
 SHOWN_REFUSALS = 5
 
@@ -120,7 +121,7 @@ class ActedOnAdmin(ObservedAdmin):
         for row in rows:
             try:
                 concerned = verb.run(row, by=by)
-            except Conflict as conflict:
+            except (Conflict, InvalidSubmission) as conflict:
                 refused.append(f"{name_of(row)}: {conflict}")
                 continue
             if concerned == 0:

@@ -26,7 +26,7 @@ def batch(kind: str = "test", **changes: Any) -> JSON:
     return {
         "id": ID, "kind": kind, "owner": "admin", "backend": "database",
         "status": "queued", "dispatch": None, "paused": False, "after": [], "run_at": None,
-        "deadline": None, "total": 1,
+        "deadline": None, "variants": [], "resumes": None, "left_out": 0, "total": 1,
         "progress": {
             "counts": {state.value: int(state == TaskState.QUEUED) for state in TaskState},
             "percentage": 0.0, "rate": None, "seconds_left": None,
@@ -42,7 +42,7 @@ def batch(kind: str = "test", **changes: Any) -> JSON:
 def task(**changes: Any) -> JSON:
     """The task of that batch, at its end."""
     return {
-        "id": TASK_ID, "batch": ID, "custom_id": "0", "position": 0, "kind": "test",
+        "id": TASK_ID, "batch": ID, "custom_id": "0", "variant": "", "position": 0, "kind": "test",
         "queue": "tests", "priority": 7, "state": "failed", "failure": "rejected", "attempt": 1,
         "failures": 0, "max_attempts": 2, "timeout": 600, "depends_on": [],
         "payload": {"path": "tests/test_basket.py", "test_command": "pytest -v"},
@@ -112,7 +112,7 @@ RESULT: JSON = {
 """Of a task of kind test; a run of the real processor has these fields."""
 
 LINE: JSON = {
-    "position": 0, "custom_id": "0", "id": TASK_ID, "state": "failed", "failure": "rejected",
+    "position": 0, "custom_id": "0", "variant": "", "id": TASK_ID, "state": "failed", "failure": "rejected",
     "attempt": 1, "result": RESULT, "error": REASON, "started_at": STARTED,
     "finished_at": FINISHED,
 }  # fmt: skip
@@ -120,13 +120,38 @@ CELERY_TASK: JSON = {
     "task_id": TASK_ID, "status": "FAILURE", "ready": True, "successful": False,
     "result": RESULT, "error": REASON,
     "meta": {
-        "name": "process_test", "kind": "test", "group_id": ID, "custom_id": "0", "attempt": 1,
-        "failure": "rejected", "worker": WORKER, "started_at": STARTED, "finished_at": FINISHED,
+        "name": "process_test", "kind": "test", "group_id": ID, "custom_id": "0", "variant": "",
+        "attempt": 1, "failure": "rejected", "worker": WORKER, "started_at": STARTED, "finished_at": FINISHED,
     },
 }  # fmt: skip
 LOG_LINE: JSON = {
     "id": 1201, "attempt": 1, "at": FINISHED, "event": "test failed",
     "fields": {"id": "tests/test_basket.py::test_total", "message": "assert 12 == 10"},
+}  # fmt: skip
+SAID: JSON = {
+    "id": 1202, "attempt": 1, "at": FINISHED, "event": "turn",
+    "fields": {
+        "n": 2, "at": 4.1, "loop": 1, "role": "coder", "text": "I read the file first.",
+        "calls": [{"tool": "read_file", "arguments": {"path": "shop.py"}}],
+        "input_tokens": 812, "output_tokens": 34, "seconds": 3.9,
+    },
+}  # fmt: skip
+COMPARED: JSON = {
+    "batch": ID, "variant": "", "options": {}, "total": 1,
+    "states": {"queued": 0, "running": 0, "succeeded": 0, "failed": 1, "cancelled": 0},
+    "failures": {"rejected": 1}, "judged": 1, "passed": 0, "pass_rate": 0.0,
+    "interval": [0.0, 0.7935], "seconds": {"median": 1.4, "p90": 1.4}, "loops": None,
+    "turns": None, "tokens": {"input": 0, "output": 0}, "applied": 0,
+}  # fmt: skip
+COMPARED_ITEM: JSON = {
+    "position": 0, "custom_id": "0",
+    "tasks": [
+        {
+            "id": TASK_ID, "batch": ID, "variant": "", "state": "failed", "failure": "rejected",
+            "passed": False, "seconds": 1.4, "loops": None, "turns": None, "tokens": None,
+            "applied": None, "decision": None,
+        },
+    ],
 }  # fmt: skip
 QUEUE: JSON = {
     "name": "tests", "priority": 6, "paused": False, "concurrency_limit": None,
@@ -184,8 +209,8 @@ SARIF: JSON = {
     ],
 }  # fmt: skip
 CSV = (
-    "position,custom_id,id,state,failure,attempt,result,error,started_at,finished_at\r\n"
-    f'0,0,{TASK_ID},failed,rejected,1,"{{""ok"": false}}","{REASON}",{STARTED},{FINISHED}\r\n'
+    "position,custom_id,variant,id,state,failure,attempt,result,error,started_at,finished_at\r\n"
+    f'0,0,,{TASK_ID},failed,rejected,1,"{{""ok"": false}}","{REASON}",{STARTED},{FINISHED}\r\n'
 )
 JUNIT = f"""\
 <?xml version="1.0" encoding="utf-8"?>

@@ -95,6 +95,8 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
     )
     line = {name: story.LOG_LINE[name] for name in ("attempt", "at", "event", "fields")}
     LogLine.objects.create(task=ran[1], **line)
+    said = {name: story.SAID[name] for name in ("attempt", "at", "event", "fields")}
+    LogLine.objects.create(task=agent[1], **said)
     yield {
         "/batch/celery/group/{id}": celery[0].pk, "/batch/celery/task/{id}": celery[1].pk,
         "/batch/{id}/sarif": checked[0].pk,
@@ -102,6 +104,7 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
         "/batch/{id}": ran[0].pk, "/batch/tasks/{id}": ran[1].pk,
         "PATCH /batch/tasks/{id}": waits[1].pk, "/batch/tasks/{id}/cancel": waits[1].pk,
         "/batch/tasks/{id}/apply": agent[1].pk, "/batch/tasks/{id}/discard": agent[1].pk,
+        "/batch/tasks/{id}/keep": agent[1].pk, "/batch/tasks/{id}/transcript": agent[1].pk,
     }  # fmt: skip
     diff.file.delete(save=False)
     kept.file.delete(save=False)
