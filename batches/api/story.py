@@ -112,8 +112,8 @@ RESULT: JSON = {
 """Of a task of kind test; a run of the real processor has these fields."""
 
 LINE: JSON = {
-    "position": 0, "custom_id": "0", "variant": "", "id": TASK_ID, "state": "failed", "failure": "rejected",
-    "attempt": 1, "result": RESULT, "error": REASON, "started_at": STARTED,
+    "position": 0, "custom_id": "0", "variant": "", "id": TASK_ID, "state": "failed",
+    "failure": "rejected", "attempt": 1, "result": RESULT, "error": REASON, "started_at": STARTED,
     "finished_at": FINISHED,
 }  # fmt: skip
 CELERY_TASK: JSON = {
@@ -121,7 +121,8 @@ CELERY_TASK: JSON = {
     "result": RESULT, "error": REASON,
     "meta": {
         "name": "process_test", "kind": "test", "group_id": ID, "custom_id": "0", "variant": "",
-        "attempt": 1, "failure": "rejected", "worker": WORKER, "started_at": STARTED, "finished_at": FINISHED,
+        "attempt": 1, "failure": "rejected", "worker": WORKER, "started_at": STARTED,
+        "finished_at": FINISHED,
     },
 }  # fmt: skip
 LOG_LINE: JSON = {
