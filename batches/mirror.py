@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -55,6 +56,7 @@ COLUMNS = (
 CHANGING = ("status", "worker", "result", "date_started", "date_done", "traceback")
 INTO = f"django_celery_results_taskresult ({', '.join(COLUMNS)})"
 CHANGES = ", ".join(f"{column} = excluded.{column}" for column in CHANGING)
+ON_CONFLICT = f"ON CONFLICT (task_id) DO UPDATE SET {CHANGES}"
 
 
 def write(records: Iterable[Record]) -> None:
@@ -70,11 +72,15 @@ def write(records: Iterable[Record]) -> None:
         while rows:
             some, rows = rows[:CHUNK], rows[CHUNK:]
             values = ", ".join([marks] * len(some))
-            statement = (
-                f"INSERT INTO {INTO} VALUES {values} "  # noqa: S608 - names of ours
-                f"ON CONFLICT (task_id) DO UPDATE SET {CHANGES}"
-            )
+            statement = f"INSERT INTO {INTO} VALUES {values} {ON_CONFLICT}"  # noqa: S608 - names of ours
             cursor.execute(statement, [value for row in some for value in row])
+
+
+def insert(record: Record) -> tuple[str, list[Any]]:
+    """The same of one, as part of a statement: if ``counted`` has a row there; and parameters."""
+    row = _row(record, registry.kinds()[record.kind].task, timezone.now())
+    marks = ", ".join(["%s"] * len(COLUMNS))
+    return f"INSERT INTO {INTO} SELECT {marks} FROM counted {ON_CONFLICT}", list(row)  # noqa: S608
 
 
 def _row(record: Record, name: str, now: datetime) -> tuple[str | datetime | None, ...]:

@@ -88,11 +88,9 @@ SQLITE_OPTIONS = {
         "PRAGMA cache_size=-65536;"
     ),
 }
-# At the sixth run of a statement PostgreSQL may switch to a generic plan, which for the settle
-# costs more than half the throughput (measured: 11,900 to 5,000 tasks/s).
 # A process frozen in the middle of a transaction keeps its locks, which no reaper gets past.
 POSTGRES_OPTIONS = {
-    "options": "-c plan_cache_mode=force_custom_plan -c idle_in_transaction_session_timeout=60s",
+    "options": "-c idle_in_transaction_session_timeout=60s",
     # A server that vanished without a word must be noticed within a lease, not within hours.
     "connect_timeout": 5,
     "keepalives_idle": 10,

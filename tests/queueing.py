@@ -14,8 +14,8 @@ from batches.models import Task
 from batches.queue.claim import Claimed, claim
 from batches.queue.closing import follow_up
 from batches.queue.schedule import wake_due
-from batches.queue.settle import Settled, settle
-from batches.queue.verdicts import Verdict
+from batches.queue.settle import settle
+from batches.queue.verdicts import Settled, Verdict
 from batches.queue.walk import Claimant
 from batches.states import AttemptOutcome
 from batches.submission import Item

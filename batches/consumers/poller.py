@@ -82,6 +82,7 @@ class Poller:
             Wakeup() as wakeup,
         ):
             self.supervisor = Supervisor(Profile(self._slots, self.kinds, scratch))
+            self.supervisor.ask_for_sandbox()
             self.watch = Watch(self.supervisor)
             try:
                 while not self._finished():

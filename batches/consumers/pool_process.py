@@ -7,31 +7,26 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection, transaction
-from django.utils import timezone
+from django.db import close_old_connections, connection
 
-from agents.contract import JSON, lease_clock
-from batches import mirror, registry
+from agents.contract import lease_clock
+from batches import registry
 from batches.backends.database import wake
-from batches.celery_words import STARTED, celery_status
+from batches.consumers.celery_record import CeleryRecord
 from batches.consumers.poller import BUSY_TICK, PATIENCE
 from batches.consumers.scratch import scratch_folder
 from batches.models import Task, Workspace
 from batches.places import openable
-from batches.queue.claim import Claimed, Lease, NotHere, claim_by_id
+from batches.queue.claim import Claimed, NotHere, claim_by_id
 from batches.queue.dispatch import not_here, not_told
-from batches.queue.lease import holds
-from batches.queue.settle import Settled
-from batches.queue.verdicts import Verdict
 from batches.queue.walk import Claimant
 from batches.states import AttemptOutcome, BackendName, TaskState
 from batches.supervision.supervisor import Profile, Supervisor
@@ -43,7 +38,7 @@ T = TypeVar("T")
 REST_SECONDS = 1.0
 """Without a message, after which the database connection is looked at before it is used."""
 STARTED_AFTER = 0.2
-WAKE_EVERY = 0.05
+WAKE_EVERY = 0.2
 PLACES_EVERY = 5.0
 """Seconds between looks at which workspaces can be opened here."""
 
@@ -55,13 +50,13 @@ class Ended:
     state: str
     failure: str
     error: str
-    has_dependents: bool = False
 
 
 class PoolProcess:
     """The supervisor of one pool process. Its slot stays between messages."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, *, first: bool = True) -> None:
+        """``first``: its worker has just started, and should hear what holds commands here."""
         self._worker = worker
         self._kinds = registry.kinds()
         self._places: dict[UUID, Workspace] = {}
@@ -70,11 +65,12 @@ class PoolProcess:
         self._expires = 0.0
         self._ran_at = self._woken = float("-inf")
         self._said_started = False
-        self._hostname = ""
-        self._ended: dict[Lease, Ended] = {}
+        self._record = CeleryRecord()
         self._cleanup = contextlib.ExitStack()
         scratch = self._cleanup.enter_context(scratch_folder(f"{worker}-{os.getpid()}"))
-        self.supervisor = Supervisor(Profile(1, self._kinds, scratch), self._mirror)
+        self.supervisor = Supervisor(Profile(1, self._kinds, scratch), self._record)
+        if first:
+            self.supervisor.ask_for_sandbox()
         self._watch = Watch(self.supervisor)
 
     def run(self, task: UUID, hostname: str) -> Ended | None:
@@ -85,7 +81,6 @@ class PoolProcess:
         """
         if time.monotonic() - self._ran_at > REST_SECONDS:
             close_old_connections()  # one that broke meanwhile is replaced
-        self._hostname = hostname
         self._hear(0.0)  # the slot may have gone, or ended for good, since the last message
         try:
             claimed = _insisted(partial(self._claim, task))
@@ -97,6 +92,7 @@ class PoolProcess:
             _insisted(partial(not_told, [task]))
             return _insisted(partial(_never_begun, task))
         self._claimed = claimed
+        self._record.of(claimed, hostname)
         self.supervisor.workspaces = self._places
         self._said_started = False
         self.supervisor.offer([claimed], self._expires)
@@ -122,15 +118,20 @@ class PoolProcess:
         while self.supervisor.busy:
             _insisted(self._turn)
             if not self._said_started and time.monotonic() - began > STARTED_AFTER:
-                self._say_started()
+                # One that takes no time is spared it: its end follows at once.
+                self._said_started = True
+                self._record.say_started(STARTED_AFTER)
         self._ran_at = time.monotonic()
-        ended = self._ended.pop(self._claimed.lease, None) if self._claimed else None
+        settled = self._record.ended.pop(self._claimed.lease, None) if self._claimed else None
+        self._record.ended.clear()  # handed back before it was begun
         # What follows may be told of at once; the dispatcher sees by itself that there is room.
-        follows = ended is not None and ended.has_dependents
+        follows = settled is not None and settled.has_dependents
         if follows or self._ran_at - self._woken > WAKE_EVERY:
             self._woken = self._ran_at
             _insisted(wake)
-        return ended
+        if settled is None:
+            return None
+        return Ended(settled.state, settled.failure, settled.error)
 
     def _turn(self) -> None:
         self._hear(BUSY_TICK)
@@ -163,61 +164,6 @@ class PoolProcess:
     def _claimant(self) -> Claimant:
         return Claimant(
             worker=self._worker, backend=BackendName.CELERY, workspaces=frozenset(self._places)
-        )
-
-    def _say_started(self) -> None:
-        """In Celery's record. A task that takes no time is spared it: its end follows at once.
-
-        Only while the lease holds: another worker may have written the end.
-        """
-        self._said_started = True
-        job = next(self.supervisor.held(), None)
-        if job is None:
-            return
-        try:
-            with transaction.atomic():
-                if holds(job.claimed.lease):
-                    began = timezone.now() - timedelta(seconds=STARTED_AFTER)
-                    mirror.write([self._record(job.claimed, STARTED, began)])
-        except DatabaseError:
-            logger.exception("Celery's record of %s stays behind", job.claimed.lease.task_id)
-            connection.close()
-
-    def _mirror(self, entries: Sequence[tuple[Verdict, Settled]]) -> None:
-        """Celery's record, in the transaction that settles the row."""
-        claimed = self._claimed
-        records = []
-        for verdict, settled in entries:
-            if claimed is None or verdict.lease != claimed.lease:
-                continue  # handed back without having been begun
-            began = timezone.now() - timedelta(seconds=verdict.seconds)
-            status = celery_status(settled.state, verdict.lease.attempt)
-            records.append(
-                self._record(claimed, status, began, verdict.result, settled.failure, verdict.error)
-            )
-            self._ended[verdict.lease] = Ended(
-                settled.state, settled.failure, verdict.error, settled.has_dependents
-            )
-        mirror.write(records)
-
-    def _record(
-        self,
-        claimed: Claimed,
-        status: str,
-        began: datetime,
-        result: JSON | None = None,
-        failure: str = "",
-        error: str = "",
-    ) -> mirror.Record:
-        return mirror.Record(
-            task_id=claimed.lease.task_id,
-            kind=claimed.kind,
-            status=status,
-            worker=self._hostname,
-            started_at=began,
-            result=result,
-            failure=failure,
-            error=error,
         )
 
 

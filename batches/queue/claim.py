@@ -311,7 +311,7 @@ def _claim_plain(claimant: Claimant, task: UUID) -> Claimed | None:
     if claimant.workspaces:
         here = f"({here} OR {sql.in_ids('b.workspace_id')})"
         parameters.append(sql.ids(claimant.workspaces))
-    found = sql.rows(
+    found = sql.prepared(
         f"""
         UPDATE {sql.TASK} AS t SET {_taken()}
         FROM {sql.BATCH} b JOIN {sql.QUEUE} q ON q.name = b.queue_id

@@ -19,14 +19,16 @@ from batches.queue.dependencies import (
     recompute_followers,
     waits,
 )
-from batches.queue.settle import Settled
+from batches.queue.verdicts import Settled
 from batches.states import TaskState
 
 
 def follow_up(settled: Sequence[Settled]) -> None:
     """Everything that the end of these tasks sets going."""
     ended = [item for item in settled if item.state != TaskState.QUEUED]
-    batches = {item.batch_id for item in ended}
+    # Whoever ends one that still waits looks for itself; should that come to pass while the settle
+    # that saw it waiting commits, upkeep closes the batch.
+    batches = {item.batch_id for item in ended if item.stops_batch or not item.others_wait}
     if parents := [item.lease.task_id for item in ended if item.has_dependents]:
         batches |= recompute_dependents(parents)
     for batch in {item.batch_id for item in ended if item.stops_batch}:
@@ -44,7 +46,7 @@ def close_finished(batches: Iterable[UUID]) -> None:
 
 
 def _has_unfinished(batch: UUID) -> bool:
-    [(found,)] = sql.rows(
+    [(found,)] = sql.prepared(
         f"SELECT {sql.has('queued', '%s')} OR {sql.has('running', '%s')}",
         [sql.one_id(batch), sql.one_id(batch)],
     )

@@ -6,7 +6,7 @@ Fenced: an answer counts only while the row is running under the very attempt it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,23 +14,10 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from batches.models import Artefact
-from batches.queue import sql
+from batches.queue import settle_one, sql
 from batches.queue.claim import Lease
-from batches.queue.verdicts import Ending, Standing, Verdict, decide
+from batches.queue.verdicts import Also, Ending, Settled, Standing, Verdict, decide
 from batches.states import AttemptOutcome, Failure, OnFailure, TaskState
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A verdict that counted, with what the follow-ups need to know."""
-
-    lease: Lease
-    batch_id: UUID
-    state: TaskState
-    failure: str
-    delay: float | None
-    has_dependents: bool
-    stops_batch: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +31,6 @@ class _Row:
     standing: Standing
 
 
-Also = Callable[[Sequence[tuple[Verdict, Settled]]], None]
-"""What is written in the transaction of a settle, of the verdicts that count."""
-
-
 def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settled]:
     """Write the verdicts whose lease still holds, in one transaction; the others are void.
 
@@ -56,6 +39,8 @@ def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settle
     """
     if not verdicts:
         return []
+    if len(verdicts) == 1 and settle_one.possible(verdicts[0]):
+        return settle_one.settle(verdicts[0], also)
     # By lease: answers of two attempts of one task may come together, and one of them counts.
     by_lease = {verdict.lease: verdict for verdict in verdicts}
     with transaction.atomic():
@@ -71,7 +56,9 @@ def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settle
         _keep_files(verdict for _, verdict, _ in counted)
         settled = [_settled(*one) for one in counted]
         if also is not None:
-            also([(verdict, end) for (_, verdict, _), end in zip(counted, settled, strict=True)])
+            also.write(
+                [(verdict, end) for (_, verdict, _), end in zip(counted, settled, strict=True)]
+            )
     return settled
 
 
@@ -81,9 +68,11 @@ def _settled(row: _Row, verdict: Verdict, ending: Ending) -> Settled:
         batch_id=row.batch_id,
         state=ending.state,
         failure=ending.failure,
+        error=verdict.error,
         delay=ending.delay,
         has_dependents=row.has_dependents,
         stops_batch=row.stops and ending.state == TaskState.FAILED,
+        others_wait=False,
     )
 
 
@@ -290,9 +279,11 @@ def fail_late(batch: UUID) -> list[Settled]:
             batch_id=batch,
             state=TaskState.FAILED,
             failure=Failure.TIMEOUT,
+            error="",
             delay=None,
             has_dependents=bool(has_dependents),
             stops_batch=False,
+            others_wait=False,
         )
         for task_id, attempt, has_dependents in found
     ]

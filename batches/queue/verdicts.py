@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from uuid import UUID
 
 from agents.contract import JSON
 from batches.queue.claim import Lease
@@ -63,6 +66,41 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """A verdict that counted, with what those who follow it up need to know."""
+
+    lease: Lease
+    batch_id: UUID
+    state: TaskState
+    failure: str
+    error: str
+    delay: float | None
+    has_dependents: bool
+    stops_batch: bool
+    others_wait: bool
+    """Tasks of its batch waited that nobody had been told of: the batch cannot be done yet."""
+
+
+class Also(Protocol):
+    """Writes something more in the transaction of a settle, of the verdicts that count."""
+
+    def write(self, entries: Sequence[tuple[Verdict, Settled]]) -> None:
+        """All of them, after the rows."""
+
+    def insert(
+        self, verdict: Verdict, state: TaskState, failure: str
+    ) -> tuple[str, list[Any]] | None:
+        """The same of one verdict, as ``INSERT … SELECT … FROM counted`` and its parameters.
+
+        For PostgreSQL alone. ``counted`` has one row if the verdict counts, and none if it is void.
+        None: there is nothing to write.
+        """
+
+    def counted(self, settled: Sequence[Settled]) -> None:
+        """What was committed, before anything else follows it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """The task's row as it stands when the verdict arrives, and its batch's wishes."""
 
@@ -84,29 +122,39 @@ class Ending:
     waiting_for: str = ""
 
 
-def decide(standing: Standing, verdict: Verdict) -> Ending:  # noqa: PLR0911 - one rule a line
+def answered(outcome: AttemptOutcome) -> tuple[TaskState, str] | None:
+    """State and failure where the outcome says yes or no, whatever else was asked meanwhile."""
+    if outcome == AttemptOutcome.SUCCEEDED:
+        return TaskState.SUCCEEDED, ""
+    if outcome in {AttemptOutcome.REJECTED, AttemptOutcome.LIMIT}:
+        return TaskState.FAILED, FAILURE_OF[outcome]
+    return None
+
+
+def decide(standing: Standing, verdict: Verdict) -> Ending:
     """The task's next state.
 
-    A verdict that says yes or no counts whatever else was asked meanwhile; anything else gives way
-    to a cancel.
+    What is no answer gives way to a cancel.
     """
     outcome, used = verdict.outcome, standing.failures
-    if outcome == AttemptOutcome.SUCCEEDED:
-        return Ending(TaskState.SUCCEEDED, failures=used)
-    if outcome in {AttemptOutcome.REJECTED, AttemptOutcome.LIMIT}:
-        return Ending(TaskState.FAILED, FAILURE_OF[outcome], failures=used)
+    if answer := answered(outcome):
+        return Ending(*answer, failures=used)
     if standing.cancel_wanted:
         return Ending(TaskState.CANCELLED, failures=used)
     if outcome == AttemptOutcome.UNAVAILABLE:
-        if standing.past_deadline:
-            return Ending(TaskState.FAILED, Failure.TIMEOUT, failures=used)
-        return Ending(TaskState.QUEUED, failures=used, waiting_for=verdict.resource)
+        return _unavailable(standing, verdict.resource)
     if outcome in {AttemptOutcome.RELEASED, AttemptOutcome.CANCELLED}:
         # A cancel that nobody wants any more was withdrawn by a retry: the task goes back.
         if verdict.interrupted and not standing.replayable:
             return Ending(TaskState.FAILED, Failure.LOST, failures=used)
         return Ending(TaskState.QUEUED, failures=used)
     return _failed_attempt(standing, verdict, FAILURE_OF[outcome])
+
+
+def _unavailable(standing: Standing, resource: str) -> Ending:
+    if standing.past_deadline:
+        return Ending(TaskState.FAILED, Failure.TIMEOUT, failures=standing.failures)
+    return Ending(TaskState.QUEUED, failures=standing.failures, waiting_for=resource)
 
 
 def _failed_attempt(standing: Standing, verdict: Verdict, failure: Failure) -> Ending:

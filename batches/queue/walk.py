@@ -151,7 +151,7 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
     # Not min(): where PostgreSQL thinks that few rows are ready, it aggregates all of them.
     first = f"SELECT t.lane FROM {sql.TASK} t WHERE {sql.READY.format(t='t')}"
     once = "ORDER BY t.lane, t.position LIMIT 1"
-    found = sql.rows(
+    found = sql.prepared(
         f"""
         WITH RECURSIVE walk(lane, n) AS (
             SELECT ({first} AND t.lane > %s {once}), 1

@@ -13,8 +13,8 @@ from batches.models import Artefact, LogLine
 from batches.queue import resources
 from batches.queue.claim import Claimed, Lease
 from batches.queue.closing import follow_up
-from batches.queue.settle import Also, Settled, settle
-from batches.queue.verdicts import Verdict
+from batches.queue.settle import settle
+from batches.queue.verdicts import Also, Settled, Verdict
 from batches.states import AttemptOutcome
 from batches.supervision.artefacts import discard
 
@@ -61,6 +61,8 @@ class Ledger:
         entries = list(self._verdicts)
         settled = self._settle([verdict for _, verdict in entries])
         del self._verdicts[: len(entries)]
+        if self._also is not None:
+            self._also.counted(settled)
         counted = {item.lease for item in settled}
         for claimed, verdict in entries:
             if verdict.lease not in counted:

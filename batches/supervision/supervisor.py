@@ -19,8 +19,7 @@ from batches import registry
 from batches.models import LogLine, Workspace
 from batches.queue import lease as leases
 from batches.queue.claim import Claimed, Lease
-from batches.queue.settle import Also
-from batches.queue.verdicts import File, Verdict
+from batches.queue.verdicts import Also, File, Verdict
 from batches.states import AttemptOutcome
 from batches.supervision.artefacts import store
 from batches.supervision.ledger import Ledger
@@ -59,7 +58,7 @@ class Supervisor:
         self.returned: list[str] = []
         """Resources that a probe found back."""
         self.sandbox = ""
-        """What holds commands of tasks here; known once the first slot has tried."""
+        """What holds commands of tasks here; known once a slot that was asked has tried."""
         self._unwanted: dict[Lease, tuple[AttemptOutcome, str]] = {}
         self._generation = itertools.count()
         self._stillborn = 0
@@ -68,11 +67,14 @@ class Supervisor:
         self._to_tell: set[str] = set()
         """Kinds whose settings must be read again before the backlog is given out."""
         self.slots = [self._start(number) for number in range(profile.slots)]
-        self.slots[0].send({"op": "sandbox"})
 
     def _start(self, number: int) -> SlotProcess:
         scratch = self.profile.scratch / f"{number}-{next(self._generation)}"
         return SlotProcess(number, scratch, settings.PROCESSOR_SETTINGS | self._told)
+
+    def ask_for_sandbox(self) -> None:
+        """Let a slot try what holds commands of tasks here, which takes it a tenth of a second."""
+        self.slots[0].send({"op": "sandbox"})
 
     # -- giving out work
 

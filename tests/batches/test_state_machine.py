@@ -31,8 +31,8 @@ from batches.queue import lease as leases
 from batches.queue import resources
 from batches.queue.claim import Lease
 from batches.queue.closing import follow_up, overlooked_dependents, unfinished_business
-from batches.queue.settle import Settled, reap, settle
-from batches.queue.verdicts import Verdict
+from batches.queue.settle import reap, settle
+from batches.queue.verdicts import Settled, Verdict
 from batches.states import AttemptOutcome
 from batches.submission import Item, Submission
 from tests.batches.oracle import HOPELESS, UNFINISHED, Group, Job, Route
