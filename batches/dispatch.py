@@ -20,6 +20,7 @@ from django.db import connection
 from batches.messages import Message
 from batches.queue import dispatch as rows
 from batches.queue import resources
+from batches.queue.windows import Reader, readers
 
 logger = logging.getLogger(__name__)
 
@@ -35,37 +36,31 @@ def _publisher() -> tuple[Callable[[Sequence[Message]], None], type[Exception]]:
     return module.publish, module.NotPublished
 
 
-MOST_ROUNDS = 8
-"""Of one call: where workers are faster than it publishes, there would be no end to it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a dispatch takes for granted for a moment: who reads, and which resources are away."""
 
-    live: Sequence[rows.Reader]
+    live: Sequence[Reader]
     away: frozenset[str]
 
     @classmethod
     def now(cls) -> Surroundings:
-        return cls(rows.readers(), resources.away())
+        return cls(readers(), resources.away())
 
 
-def dispatch(seen: Surroundings | None = None) -> int:
+def dispatch(seen: Surroundings | None = None, *, room: bool = False) -> int:
     """Publish what the windows have room for; returns how many messages were sent.
+
+    ``room``: there is some, as far as the caller knows.
 
     Raises:
         BrokerAway: what was not sent is unmarked again.
     """
     seen = seen or Surroundings.now()
-    sent = 0
-    for _ in range(MOST_ROUNDS):
-        messages = rows.tell(seen.away, seen.live)
-        if not messages:
-            break
+    messages = rows.tell(seen.away, seen.live, room=room)
+    if messages:
         _publish(messages)
-        sent += len(messages)
-    return sent
+    return len(messages)
 
 
 def repeat() -> int:

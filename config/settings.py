@@ -310,6 +310,7 @@ CELERY_FALLBACK = env.boolean("CELERY_FALLBACK", default=False)
 """Database workers take the tasks of Celery batches while the broker does not answer."""
 CELERY_REDIS_MASTER = env.text("CELERY_REDIS_MASTER")
 CELERY_BROKER_TRANSPORT_OPTIONS = brokers.transport_options(CELERY_BROKER_URL, CELERY_REDIS_MASTER)
+CELERY_BROKER_TRANSPORT = brokers.transport(CELERY_BROKER_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # RabbitMQ closes the channel of a task that runs for longer than its consumer_timeout, half an hour
 # by default: the worker takes a new one, and the message that comes again finds its row taken.

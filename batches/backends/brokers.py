@@ -34,6 +34,12 @@ def address(url: str) -> str:
     return url
 
 
+def transport(url: str) -> str | None:
+    """The dotted path of what speaks to it, where that is not kombu's own."""
+    plain_redis = scheme(url) == "redis" and ";" not in url
+    return "batches.backends.redis_client:Transport" if plain_redis else None
+
+
 def transport_options(url: str, master: str) -> dict[str, Any]:
     """For workers and publishers alike; ``master`` is the name that Sentinel has for it.
 

@@ -40,7 +40,10 @@ def _connection() -> Connection:
     if getattr(_ours, "url", None) != url:
         options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | brokers.publisher_options(url)
         _ours.connection = Connection(
-            url, connect_timeout=brokers.CONNECT_SECONDS, transport_options=options
+            url,
+            transport=brokers.transport(url),
+            connect_timeout=brokers.CONNECT_SECONDS,
+            transport_options=options,
         )
         _ours.url = url
     return _ours.connection
@@ -86,34 +89,74 @@ def _insist(send: Callable[[Sequence[T]], None], what: Sequence[T]) -> None:
 
 
 def _publish(messages: Sequence[Message]) -> None:
-    """On one connection, a kept one if there is any."""
+    """On one connection, a kept one if there is any, and in one go where the broker takes that."""
     app = import_string(settings.CELERY_APPLICATION)
     kinds = registry.kinds()
     sent = 0
     try:
         with producers[_connection()].acquire(block=True, timeout=brokers.ANSWER_SECONDS) as out:
-            for message in messages:
-                _send(app, out, message, kinds[message.kind].task)
-                sent += 1
+            at_once = out.supports_batch_publish
+            with out.batch():
+                events, declared = [], set[str]()
+                for message in messages:
+                    name = kinds[message.kind].task
+                    events.append(_send(app, out, message, name, known=message.queue in declared))
+                    declared.add(message.queue)
+                    sent += not at_once
+                _tell_flower(app, out, events)
     except Exception as error:
         # Whatever it is, and each transport has errors of its own: what was not sent is unmarked.
         raise NotPublished(_words(error), messages[sent:]) from error
 
 
-def _send(app: Any, producer: Any, message: Message, name: str) -> None:
+def _send(app: Any, producer: Any, message: Message, name: str, *, known: bool) -> dict[str, Any]:
+    """As ``send_task`` does, which looks up at each call what is known here.
+
+    ``known``: its queue was declared on this connection a moment ago. Returns what Flower is to
+    hear of it.
+    """
     if node := identity.celery_node(message.began_by):
         # Flower believes no event that logically comes before one that it has seen, but for a
         # retry: without one it would show the end of an earlier attempt until the task succeeds.
         _event(app, producer, node, "task-retried", message.message_id)
-    app.send_task(
+    arguments, queue = [str(message.task_id)], app.amqp.queues[message.queue]
+    built = app.amqp.as_task_v2(
+        str(message.message_id),
         name,
-        args=[str(message.task_id)],
-        task_id=str(message.message_id),
-        queue=message.queue,
-        priority=brokers.message_priority(settings.CELERY_BROKER_URL, message.priority),
-        producer=producer,
-        retry=False,
+        args=arguments,
+        argsrepr=repr(arguments),
+        kwargsrepr="{}",
+        create_sent_event=True,
+        ignore_result=None,
     )
+    app.amqp.send_task_message(
+        producer,
+        name,
+        built._replace(sent_event=None),
+        queue=queue,
+        priority=brokers.message_priority(settings.CELERY_BROKER_URL, message.priority),
+        retry=False,
+        declare=[] if known else None,
+    )
+    sent: dict[str, Any] = built.sent_event
+    return sent | {"queue": queue.name, "exchange": "", "routing_key": queue.name}
+
+
+def _tell_flower(app: Any, producer: Any, sent: Sequence[dict[str, Any]]) -> None:
+    """That they were sent: one message for all, as workers tell of several tasks."""
+    if not app.conf.task_send_sent_event:
+        return
+    events = app.events.Dispatcher(
+        producer.connection,
+        enabled=False,
+        buffer_while_offline=False,
+        buffer_group=["task"],
+        buffer_limit=len(sent) + 1,
+    )
+    events.producer, events.enabled = producer, True
+    for fields in sent:
+        events.send("task-sent", **fields)
+    events.flush(errors=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ follow from what the row says, never the other way round.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ app = import_string(settings.CELERY_APPLICATION)
 
 _pool_process: PoolProcess | None = None
 _dispatcher: Dispatcher | None = None
+_ready = False
+"""Processes of the pool that see it true came in place of others."""
 
 
 # -- in the pool
@@ -100,7 +103,7 @@ _plain_task("cleanup_old_results", lambda: cleanup_old_results(app.backend))
 def _of_this_process() -> PoolProcess:
     global _pool_process  # noqa: PLW0603 - one for each process of the pool
     if _pool_process is None:
-        _pool_process = PoolProcess(identity.worker)
+        _pool_process = PoolProcess(identity.worker, first=not _ready)
     return _pool_process
 
 
@@ -114,18 +117,49 @@ def _leave(**_: Any) -> None:
 # -- in the main process
 
 
+EVENTS_WITHIN = 0.1
+"""Seconds in which Flower hears of what a task did."""
+
+
+def gather_events(consumer: Any) -> None:
+    """Let the events of several tasks go out together.
+
+    Celery publishes them at every turn of its loop, which costs a worker as much as the messages.
+    """
+    events, hub = consumer.event_dispatcher, consumer.hub
+    if events is None or hub is None:
+        return
+    waiting = False
+
+    def flush() -> None:
+        nonlocal waiting
+        waiting = False
+        events.flush()
+
+    def buffered() -> None:
+        nonlocal waiting
+        if not waiting:
+            waiting = True
+            hub.call_later(EVENTS_WITHIN, flush)
+
+    events.on_send_buffered = buffered
+
+
 class Console(bootsteps.StartStopStep):  # type: ignore[misc]
     """Takes its place among the workers, and dispatches, from the first connection on."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's protocol
+    def start(self, parent: Any) -> None:
         """At each connection to the broker."""
+        gather_events(parent)
         if _dispatcher is not None:
             _dispatcher.reconnected()
 
-    def shutdown(self, parent: Any) -> None:  # noqa: ARG002 - Celery's protocol
+    def shutdown(self, parent: Any) -> None:
         """It takes no more messages, for whatever reason."""
+        if parent.event_dispatcher is not None:
+            parent.event_dispatcher.flush()
         _drain()
 
 
@@ -138,6 +172,9 @@ def _announce(sender: Any, **_: Any) -> None:
     Celery only logs what its signals raise, and would go on without a dispatcher.
     """
     global _dispatcher  # noqa: PLW0603
+    # What is here now stays: a process of the pool that looked it over for garbage would copy it.
+    gc.collect()
+    gc.freeze()
     if sender.pool_cls.__module__ != "celery.concurrency.prefork":
         raise SystemExit("Tasks are killed with their process: the pool must be --pool=prefork.")
     try:
@@ -176,10 +213,14 @@ def _served(worker: Any) -> tuple[list[str], int]:
     """The queues that it reads and the size of its pool now: ``celery control`` changes both."""
     pool = getattr(worker, "pool", None)
     slots = pool.num_processes if pool is not None else worker.concurrency
-    return list(worker.app.amqp.queues.consume_from), slots
+    # Those of a benchmark have another name at the broker.
+    served = worker.app.amqp.queues.consume_from.values()
+    return [queue.alias or queue.name for queue in served], slots
 
 
 def _start(**_: Any) -> None:
+    global _ready  # noqa: PLW0603
+    _ready = True
     if _dispatcher is not None:
         _dispatcher.start()
 

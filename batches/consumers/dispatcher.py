@@ -21,8 +21,9 @@ from batches.consumers.upkeep import UpkeepThread
 from batches.consumers.wakeup import Wakeup
 from batches.models import Task
 from batches.queue import resources
-from batches.queue.dispatch import LEAST_WINDOW, broker_came_back, fresh_message
+from batches.queue.dispatch import broker_came_back, fresh_message
 from batches.queue.schedule import seconds_until_due, wake_due
+from batches.queue.windows import LEAST_WINDOW
 from batches.states import WorkerState
 from batches.supervision.supervisor import Profile, Supervisor
 from batches.supervision.watch import Watch
@@ -33,7 +34,7 @@ LOOK_EVERY = 1.0
 """Seconds after which it looks by itself: being woken is only a hint."""
 ROOM_WITHIN = 0.02
 """Seconds in which the room that one message left is looked at. A row is claimed a moment after its
-message was taken, so that a look at that very moment may see no room."""
+message was taken, so that a look at that very moment may see no room, and there is one more."""
 LOCKED_PAUSE = 0.05
 """Seconds before a due row that somebody has locked is looked at again."""
 BUSY_TICK = 0.005
@@ -65,6 +66,8 @@ class Dispatcher:
         self._looked = float("-inf")
         self._due_at: float | None = None
         self._sent_at, self._told_at, self._told_taken = float("-inf"), 0.0, 0
+        self._moved = False
+        """Messages came or went with the last look: there may be room that it did not see."""
         self._seen: dispatch.Surroundings | None = None
         self._away = False
         self._again = False
@@ -129,7 +132,7 @@ class Dispatcher:
             taken = self._taken() - self._told_taken
             if taken >= LEAST_WINDOW // 2:
                 return
-            if taken and time.monotonic() - self._told_at > ROOM_WITHIN:
+            if (taken or self._moved) and time.monotonic() - self._told_at > ROOM_WITHIN:
                 return
 
     def _turn(self) -> None:
@@ -144,8 +147,12 @@ class Dispatcher:
         try:
             if look:
                 dispatch.repeat()
-            self._told_at, self._told_taken = time.monotonic(), self._taken()
-            if dispatch.dispatch(self._seen):
+            taken, before = self._taken(), self._told_taken
+            self._told_at, self._told_taken = time.monotonic(), taken
+            room = taken - before >= LEAST_WINDOW // 2
+            sent = dispatch.dispatch(self._seen, room=room)
+            self._moved = sent > 0 or taken > before
+            if sent:
                 self._sent_at = self._told_at
         except dispatch.BrokerAway as error:
             if not self._away:

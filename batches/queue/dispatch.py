@@ -7,132 +7,55 @@ cancelled, and what the broker loses is told of again.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
 
 from batches.messages import Message
-from batches.models import Worker
 from batches.queue import model_limits, sql
 from batches.queue.claim import Ahead, places_left, without
 from batches.queue.walk import Claimant, Lane, in_order
-from batches.states import BackendName, WorkerState
+from batches.queue.windows import Out, Outstanding, Reader, readers
+from batches.states import BackendName
 
-LEAST_WINDOW, PER_SLOT = 8, 2
-"""Messages of one queue that may wait in the broker: so many a live slot, but never fewer."""
 PATIENCE, LONGEST_PATIENCE = 30.0, 900.0
 """Seconds until a message that nobody came with is sent again, doubling from the first on."""
-EXPECTED_SECONDS = 2.0
-"""Within which an idle worker takes a message."""
 IDLE_PATIENCE = 8.0
 """The same where a worker of the queue has nothing to do: it would have come long ago."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A live Celery worker. ``queues`` empty: it reads all of them."""
-
-    queues: frozenset[str]
-    slots: int
-    idle: bool
-    workspaces: frozenset[UUID]
-
-    def reads(self, queue: str) -> bool:
-        return not self.queues or queue in self.queues
-
-
-def readers() -> list[Reader]:
-    """The Celery workers that were heard of lately."""
-    running = Worker.objects.live().filter(state=WorkerState.RUNNING)
-    return [
-        Reader(
-            queues=frozenset(row.queues),
-            slots=row.slots,
-            idle=row.running < row.slots,
-            workspaces=frozenset(UUID(place) for place in row.workspaces),
-        )
-        for row in running.filter(backend=BackendName.CELERY)
-    ]
-
-
-def window(queue: str, live: Iterable[Reader]) -> int:
-    """Most messages of a queue in the broker at one time."""
-    slots = sum(reader.slots for reader in live if reader.reads(queue))
-    return max(LEAST_WINDOW, PER_SLOT * slots)
-
-
-@dataclass(frozen=True, slots=True)
-class _Out:
-    """Messages that are out: told, and not yet claimed. All of one batch and priority."""
-
-    queue: str
-    batch: UUID
-    priority: int
-    number: int
-    age: float
-    """Seconds since the last of them was sent."""
-
-
-class _Outstanding:
-    """All of them, and what they leave room for."""
-
-    def __init__(self, live: Sequence[Reader], out: Iterable[_Out] = ()) -> None:
-        self.live = live
-        self.by_queue: Counter[str] = Counter()
-        self.by_batch: Counter[UUID] = Counter()
-        self._urgent = [-1] * len(live)
-        """For each reader the highest priority of a message that it can be expected to take."""
-        for messages in out:
-            self.add(messages)
-
-    def add(self, messages: _Out) -> None:
-        self.by_queue[messages.queue] += messages.number
-        self.by_batch[messages.batch] += messages.number
-        for number, reader in enumerate(self.live):
-            # One that nobody took although there was time is lost: nothing waits behind it.
-            lost = reader.idle and messages.age > EXPECTED_SECONDS
-            if reader.reads(messages.queue) and not lost:
-                self._urgent[number] = max(self._urgent[number], messages.priority)
-
-    def room(self, queue: str) -> int:
-        """None while more than half of the window is out: messages are sent several at a time."""
-        most, out = window(queue, self.live), self.by_queue[queue]
-        return 0 if 2 * out > most else most - out
-
-    def wants(self, lane: Lane) -> bool:
-        """Has anybody who reads its queue nothing more urgent to take first?"""
-        reading = [number for number, reader in enumerate(self.live) if reader.reads(lane.queue)]
-        return not reading or any(self._urgent[number] <= lane.priority for number in reading)
-
-
-def tell(away: frozenset[str], live: Sequence[Reader]) -> list[Message]:
+def tell(away: frozenset[str], live: Sequence[Reader], *, room: bool = False) -> list[Message]:
     """Mark the tasks whose turn has come as dispatched; to be published once that is committed.
+
+    ``room``: there is some, as far as the caller knows.
 
     In claim order over all queues, and nothing less urgent to workers for which something more
     urgent is out: a broker gives no order across queues that could be relied on, and what is out
     cannot be overtaken.
     """
     claimant = Claimant("", BackendName.CELERY, away=away)
-    # Without a transaction, which on SQLite would keep writers waiting.
-    out = _outstanding(live)
-    limited: set[str] = set()
-    if not any(_room(lane, out, limited) > 0 for lane in _whose_turn(claimant, live, out)):
+    if not (room or _has_room(claimant, live)):
         return []
     told: list[Message] = []
     with transaction.atomic():
         _take_turns()
         out = _outstanding(live)
-        limited = set()
+        limited: set[str] = set()
         for lane in _whose_turn(claimant, live, out):
             told += _tell_lane(claimant, lane, out, _room(lane, out, limited))
     return told
 
 
-def _whose_turn(claimant: Claimant, live: Sequence[Reader], out: _Outstanding) -> Iterator[Lane]:
+def _has_room(claimant: Claimant, live: Sequence[Reader]) -> bool:
+    """Without a transaction, which on SQLite would keep writers waiting."""
+    out = _outstanding(live)
+    limited: set[str] = set()
+    return any(_room(lane, out, limited) > 0 for lane in _whose_turn(claimant, live, out))
+
+
+def _whose_turn(claimant: Claimant, live: Sequence[Reader], out: Outstanding) -> Iterator[Lane]:
     """The lanes that messages may be sent of now, in claim order.
 
     ``out`` is looked at again after each: the caller adds to it.
@@ -143,21 +66,28 @@ def _whose_turn(claimant: Claimant, live: Sequence[Reader], out: _Outstanding) -
 
 
 def _take_turns() -> None:
-    """Two dispatchers at once would both find the window empty."""
+    """Two dispatchers at once would both find the window empty.
+
+    The marks need not be on disk: a server that loses them has tasks told of once more.
+    """
     if sql.is_postgres():
-        sql.rows(f"SELECT name FROM {sql.QUEUE} ORDER BY name FOR NO KEY UPDATE")
+        sql.prepared(
+            "SELECT name, set_config('synchronous_commit', 'off', true) "
+            f"FROM {sql.QUEUE} ORDER BY name FOR NO KEY UPDATE"
+        )
 
 
-def _outstanding(live: Sequence[Reader]) -> _Outstanding:
-    found = sql.rows(
+def _outstanding(live: Sequence[Reader]) -> Outstanding:
+    found = sql.prepared(
         f"SELECT b.queue_id, t.batch_id, t.priority, count(*), min({_age()}) FROM {sql.TASK} t "
-        f"JOIN {sql.BATCH} b ON b.id = t.batch_id WHERE {DISPATCHED} "
+        f"JOIN {sql.BATCH} b ON b.id = t.batch_id "
+        f"WHERE {DISPATCHED} AND t.dispatched_at >= {FIRST} "
         "GROUP BY b.queue_id, t.batch_id, t.priority"
     )
-    return _Outstanding(
+    return Outstanding(
         live,
         (
-            _Out(queue, sql.as_uuid(batch), priority, number, float(age))
+            Out(queue, sql.as_uuid(batch), priority, number, float(age))
             for queue, batch, priority, number, age in found
         ),
     )
@@ -172,6 +102,12 @@ def _age() -> str:
 
 DISPATCHED = "t.state = 'queued' AND t.dispatched_at IS NOT NULL"
 """As the condition of the index is written."""
+FIRST = (
+    f"(SELECT f.dispatched_at FROM {sql.TASK} f WHERE f.state = 'queued' "
+    "AND f.dispatched_at IS NOT NULL ORDER BY f.dispatched_at LIMIT 1)"
+)
+"""When the oldest of them was sent: from there on PostgreSQL looks at them alone, and not at what
+the index has of all those that were claimed since the last vacuum."""
 
 
 def _can_be_opened(lane: Lane, live: Sequence[Reader]) -> bool:
@@ -181,7 +117,7 @@ def _can_be_opened(lane: Lane, live: Sequence[Reader]) -> bool:
     )
 
 
-def _room(lane: Lane, out: _Outstanding, limited: set[str]) -> int:
+def _room(lane: Lane, out: Outstanding, limited: set[str]) -> int:
     """How many tasks of a lane may be told of; notes queues and models that allow none."""
     room = out.room(lane.queue)
     if room <= 0 or not lane.limited:
@@ -199,7 +135,7 @@ TAKE_A_PLACE = (model_limits.RUNNING, DISPATCHED)
 """What is told of is as good as running, for the limits of models."""
 
 
-def _tell_lane(claimant: Claimant, lane: Lane, out: _Outstanding, room: int) -> list[Message]:
+def _tell_lane(claimant: Claimant, lane: Lane, out: Outstanding, room: int) -> list[Message]:
     """Tell of as many tasks of a lane, where the limits of models allow it."""
     told: list[Message] = []
     while room > len(told):
@@ -219,21 +155,21 @@ def _model_places(lane: Lane) -> dict[str, int]:
     return model_limits.places_left(lane.models, taken_by=TAKE_A_PLACE)
 
 
-def _tell_some(unfit: frozenset[str], lane: Lane, out: _Outstanding, most: int) -> list[Message]:
+def _tell_some(unfit: frozenset[str], lane: Lane, out: Outstanding, most: int) -> list[Message]:
     needs, away = without(unfit)
     chosen = (
         f"SELECT t.id FROM {sql.TASK} t WHERE {sql.READY.format(t='t')} AND t.lane = %s "
         f"AND {sql.unindexed('t.batch_id')} = %s {needs} "
         f"ORDER BY t.position LIMIT %s{sql.locked('FOR UPDATE SKIP LOCKED')}"
     )
-    found = sql.rows(
+    found = sql.prepared(
         f"UPDATE {sql.TASK} SET dispatched_at = {sql.now()}, dispatches = 1 "
         f"WHERE {sql.picked(chosen)} AND state = 'queued' "
         "RETURNING id, kind, priority, message_id, worker, position",
         [lane.number, sql.one_id(lane.batch_id), *away, most],
     )
     if found:
-        out.add(_Out(lane.queue, lane.batch_id, lane.priority, len(found), age=0.0))
+        out.add(Out(lane.queue, lane.batch_id, lane.priority, len(found), age=0.0))
     return [_message(row, lane.queue) for row in sorted(found, key=lambda row: int(row[5]))]
 
 
