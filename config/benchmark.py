@@ -12,3 +12,5 @@ TASK_KINDS = TASK_KINDS | {
     }
     for kind, name in {"noop": "Noop", "clock": "Clock"}.items()
 }
+
+CELERY_APPLICATION = "config.benchmark_celery.app"

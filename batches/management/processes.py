@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -41,6 +41,10 @@ class Program:
     descriptors: Sequence[int] = ()
     last: bool = False
     """Asked to stop only once the others have ended."""
+    environment: Mapping[str, str] | None = None
+    """None: that of this process."""
+    mute: bool = False
+    """Its standard output is nobody's concern; what is wrong it says on the other one."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,8 @@ class Child:
             [*guard, *program.command],
             stdin=subprocess.DEVNULL,
             pass_fds=program.descriptors,
+            env=program.environment,
+            stdout=subprocess.DEVNULL if program.mute else None,
             process_group=0,
         )
         self.started_at = time.monotonic()

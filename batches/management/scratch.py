@@ -13,10 +13,15 @@ from urllib.parse import quote, urlsplit
 from django.conf import settings
 from django.db import connection
 
+OTHERS = {"DATABASE_URL_FILE", "CELERY_BROKER_URL", "CELERY_BROKER_URL_FILE"}
+"""Variables that say where the real one is."""
+
 
 @contextlib.contextmanager
-def scratch_installation(settings_module: str) -> Iterator[dict[str, str]]:
+def scratch_installation(settings_module: str, **more: str) -> Iterator[dict[str, str]]:
     """The environment of processes that are to use it; it is deleted after the block.
+
+    ``more`` is added to it. There is no broker, unless that says where.
 
     On SQLite a file in the data directory, so that it lies on the same disk; on PostgreSQL a
     database of its own on the same server, which asks for the right to create one.
@@ -26,11 +31,12 @@ def scratch_installation(settings_module: str) -> Iterator[dict[str, str]]:
         tempfile.TemporaryDirectory(prefix="scratch-", dir=settings.DATA_DIR) as folder,
         _database(Path(folder)) as url,
     ):
-        kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL_FILE"}
+        kept = {name: value for name, value in os.environ.items() if name not in OTHERS}
         yield kept | {
             "DJANGO_SETTINGS_MODULE": settings_module,
             "DATA_DIR": folder,
             "DATABASE_URL": url,
+            **more,
         }
 
 
