@@ -16,7 +16,7 @@ from django.test import Client
 from django_celery_results.models import TaskResult
 from kombu import Connection
 
-from batches.models import Batch
+from batches.models import Batch, Worker
 from batches.states import TaskState
 from tests.brokers import Broker, RabbitMQ, Sentinel
 from tests.conformance.conftest import point_to
@@ -169,14 +169,17 @@ def quorum(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.backends("rabbitmq")
 def test_quorum_queues_carry_the_same_work(fleet: Fleet, quorum: Any, tmp_path: Path) -> None:
-    worker = fleet.start(slots=1, CELERY_QUORUM_QUEUES="true", LEASE_SECONDS=2)
+    for _ in range(2):
+        fleet.start(slots=1, up=False, CELERY_QUORUM_QUEUES="true", LEASE_SECONDS=2)
+    for worker in fleet.workers:
+        worker.wait_until_up()
+    running = kept_busy(tmp_path)
     with pytest.raises(PreconditionFailed, match="x-queue-type"):
         quorum.queue_declare("default", durable=True, auto_delete=False)
-    running = kept_busy(tmp_path)
+    pid = Worker.objects.get(name=task_of(running).worker).pid
+    next(worker for worker in fleet.workers if worker.pid == pid).kill()
     again = submit("misbehave", {"how": "flaky", "until": 2})
     many = submit("noop", *({} for _ in range(30)))
-    worker.kill()
-    fleet.start(slots=2, CELERY_QUORUM_QUEUES="true")
     (tmp_path / "gate").touch()
     for batch in (running, again, many):
         assert done(batch, within=60).summary["succeeded"] == batch.total
