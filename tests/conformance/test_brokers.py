@@ -139,7 +139,7 @@ def test_a_task_outlives_the_patience_of_its_broker(
     """RabbitMQ closes the channel of a worker that does not acknowledge in time."""
     limits = "application:set_env(rabbit, {}, {}), application:set_env(rabbit, {}, {})."
     before = limits.format("consumer_timeout", 1_800_000, "channel_tick_interval", 60_000)
-    broker.evaluate(limits.format("consumer_timeout", 500, "channel_tick_interval", 100))
+    broker.evaluate(limits.format("consumer_timeout", 1500, "channel_tick_interval", 100))
     try:
         worker = fleet.start(slots=1)
         running = kept_busy(tmp_path)
@@ -163,6 +163,7 @@ def quorum(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(settings, "CELERY_QUORUM_QUEUES", True)
         point_to(fleet.broker_url, fleet.environment)
         yield channel
+        fleet.close()  # or they would be declared again at once
         for queue in queues():
             connection.channel().queue_delete(queue.name)
 
