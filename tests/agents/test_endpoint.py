@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.coding.endpoint import derived_name, ready
-from agents.coding.profile import Profile
+from agents.coding.profile import USUAL_WINDOW, Profile
 from agents.contract import StillAway
 from agents.processors.agent import AgentProcessor
 from tests.model_protocol import EMPTY, Reply, page
@@ -38,7 +38,7 @@ def test_ollama_tells_its_version_the_model_and_what_is_loaded() -> None:
             "version": "0.13.0",
             "loaded": False,
             "size": 1000,
-            "num_ctx": None,
+            "num_ctx": USUAL_WINDOW,
             "running": [
                 {
                     "name": "reviewer:latest",
@@ -59,8 +59,8 @@ def test_a_model_is_loaded_under_its_own_name_or_with_its_window() -> None:
         assert look(server, num_ctx=8192)["loaded"] is True
 
 
-@pytest.mark.parametrize("protocol", ["openai", "ollama"])
-def test_a_server_with_openais_calls_will_do_for_both(protocol: str) -> None:
+@pytest.mark.parametrize(("protocol", "window"), [("openai", None), ("ollama", USUAL_WINDOW)])
+def test_a_server_with_openais_calls_will_do_for_both(protocol: str, window: int | None) -> None:
     unknown = Reply(status=404, body="404 page not found", content_type="text/plain")
 
     def fails(path: str) -> Reply | None:
@@ -76,7 +76,7 @@ def test_a_server_with_openais_calls_will_do_for_both(protocol: str) -> None:
         "version": None,
         "loaded": None,
         "size": None,
-        "num_ctx": None,
+        "num_ctx": window,
         "running": [],
     }
 
