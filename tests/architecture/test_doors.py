@@ -10,7 +10,8 @@ from batches import operations
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = {name for name in operations.__all__ if name.islower()}
-MEASURES = ROOT / "batches" / "management" / "benchmarking.py"
+MEASURES = {ROOT / "batches" / "management" / name for name in ("benchmarking.py", "peer_ours.py")}
+"""Nobody asks there: its rows go with the database that they are measured in."""
 
 
 def calls(file: Path) -> list[ast.Call]:
@@ -31,7 +32,7 @@ def test_every_door_says_who_asks():
         file
         for door in ("api", "admin", "management")
         for file in (ROOT / "batches" / door).rglob("*.py")
-        if file != MEASURES
+        if file not in MEASURES
     ]
     found = [(file, call) for file in files for call in calls(file)]
 

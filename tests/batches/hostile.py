@@ -52,9 +52,19 @@ OPTIONS: Values = UNKNOWN | {
     "labels[0]": ([1], [None], [[]], ["x" * 101], ["a\0"], [""]),
     "labels[2]": (["a", "b", 7],),
     "on_failure": ("explode", "", *NO_TEXT),
+    "variants": (None, True, 1, "x", {}, [], [{"name": "a"}] * 9),
+    "variants[0]": ([1], ["x"], [None], [[]]),
+    "variants[0].name": (
+        [{}], [{"name": ""}], [{"name": "x" * 65}], [{"name": "a\0"}], [{"name": "\ud800"}],
+        *([{"name": value}] for value in NO_TEXT),
+    ),
+    "variants[0].nmae": ([{"name": "a", "nmae": 1}],),
+    "variants[0].parallel": ([{"name": "a", "parallel": 1}],),  # of the batch, not of a variant
+    "variants[1].name": ([{"name": "a"}, {"name": "a"}],),
+    "resume": (1, "x", "a\0", [], {}, UNKNOWN_BATCH),
     "depends_on": ([], ["0"]),  # of an item, not of a batch
     "kind": ("test",),  # the address says it
-}
+}  # fmt: skip
 ITEM_FIELDS: Values = UNKNOWN | {
     "id": ("", "x" * 129, "a\0b", "\ud800", *NO_TEXT),
     "priority": (-1, 11, *NO_NUMBER),
