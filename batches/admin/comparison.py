@@ -14,17 +14,19 @@ from batches.comparison.outcomes import items, outcomes
 from batches.models import Batch, Task
 from batches.review import is_open
 
-LIVELY = 2000
-"""Tasks of a batch up to which the panel is counted again every few seconds."""
+LIVELY, SOON = 2_000, 20_000
+"""Tasks of a batch up to which the panel is counted again every few seconds, and up to which it is
+on the page at all: those of 100,000 take four seconds."""
 ITEMS = 50
 
 
 def panel(batch: Batch) -> dict[str, Any] | None:
-    """The figures of each variant; None where there are no variants."""
+    """The figures of each variant, unless they take long; None where there are no variants."""
     if not batch.variants:
         return None
+    counted = figures(columns([batch])) if batch.total <= SOON else []
     return {
-        "rows": [told(each) for each in figures(columns([batch]))],
+        "rows": [told(each) for each in counted],
         "url": reverse("admin:batches_batch_comparison", args=[batch.pk]),
     }
 
@@ -82,7 +84,8 @@ def page(batch: Batch, after: str | None, *, may_decide: bool) -> dict[str, Any]
     return {
         "batch": batch,
         "title": f"Comparison: {batch}",
-        "rows": [told(each) for each in figures(compared)],
+        # Of all its tasks: for many that takes seconds, which only the first page costs.
+        "rows": [] if after else [told(each) for each in figures(compared)],
         "names": [column.label for column in compared],
         "items": [item(row, open_to) for row in rows],
         "older": shown[-1]["position"] if len(found) > ITEMS else None,

@@ -48,8 +48,9 @@ class Selection:
         beyond = Q()
         while page := list(tasks.filter(beyond).values(*keyed)[:size]):
             last = page[-1]
-            beyond = Q(position__gt=last["position"]) | Q(
-                position=last["position"], variant__gt=last["variant"]
+            # Alone, the OR is no bound of an index: each page would step over all before it.
+            beyond = Q(position__gte=last["position"]) & (
+                Q(position__gt=last["position"]) | Q(variant__gt=last["variant"])
             )
             yield page
             self.done(len(page))

@@ -63,6 +63,15 @@ def test_a_large_batch_is_not_counted_again_while_it_is_watched(browser, batch, 
     assert "2 of 2" in browser.get(page_of(batch)).text
 
 
+def test_figures_that_take_long_are_on_a_page_of_their_own(browser, batch, monkeypatch):
+    monkeypatch.setattr(comparison, "SOON", 3)
+    page = browser.get(page_of(batch)).text
+    assert "2 of 2" not in page
+    assert items_of(batch) in page
+    assert "2 of 2" in browser.get(items_of(batch)).text
+    assert "2 of 2" not in browser.get(f"{items_of(batch)}?after=0").text
+
+
 def test_a_batch_without_variants_has_no_panel(browser, admin, make_batch):
     batch = make_batch(admin)
     assert 'data-live-part="comparison"' not in browser.get(page_of(batch)).text

@@ -12,10 +12,12 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from batches import operations, review
+from batches.admin.markup import about
 from batches.audit import Actor, Via
-from batches.models import Batch, Decision, Task
+from batches.models import Artefact, Batch, Decision, Task
 from batches.queue.removal import delete_batch
 from batches.registry import InputMissing
+from batches.review import waiting_for_review
 from batches.submission import InvalidSubmission, Item
 from tests.batches.reviewed import PATCH, with_patch
 from tests.queueing import end, take
@@ -257,3 +259,23 @@ def test_a_command_names_no_task_of_others(task, stranger) -> None:
     with pytest.raises(CommandError, match="There is no task"):
         run("apply", task.pk, user="stranger")
     assert not Decision.objects.exists()
+
+
+def test_what_waits_for_review_is_found(operator, make_batch, by, red) -> None:
+    batch = make_batch(operator, 4, workspace="red")
+    Batch.objects.filter(pk=batch.pk).update(kind="agent")
+    waits, discarded, applied, _unfinished = batch.tasks.order_by("position")
+    with_patch(waits)
+    operations.discard_patch(with_patch(discarded), by=by)
+    with_patch(applied, applied="applied")
+    assert list(waiting_for_review()) == [{"pk": waits.pk}]
+    with_patch(Task.objects.get(pk=discarded.pk))  # run again, with another patch
+    assert {row["pk"] for row in waiting_for_review()} == {waits.pk, discarded.pk}
+    for artefact in Artefact.objects.all():
+        artefact.file.delete(save=False)
+
+
+def test_a_task_without_a_path_is_called_by_how_its_description_begins(operator, make_batch):
+    items = [Item({"path": "a.py"}), Item({"description": "d" * 900}), Item({})]
+    tasks = make_batch(operator, items=items).tasks.annotate(path=about()).order_by("position")
+    assert list(tasks.values_list("path", flat=True)) == ["a.py", "d" * 200, None]
