@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 
 from batches import operations
 from batches.audit import Actor, Via
+from batches.comparison.figures import columns, figures
 from batches.models import Batch, Resource, Task, Workspace
 from batches.states import TaskState
-from batches.submission import Item
+from batches.submission import Item, Variant
 from tests.model_protocol import Asked, Reply, call, say
 from tests.model_server import ModelServer
 from tests.processes.fleet import Fleet, WorkerProcess, done, outcomes, submit, task_of, until
@@ -161,3 +163,32 @@ class Hanging:
         self.asked = True
         self.server.stopping.wait(60)
         return say("Too late.")
+
+
+def test_variants_are_compared_by_what_a_real_worker_found(
+    worker: WorkerProcess, space: Workspace, client: Client
+) -> None:
+    variants = (
+        Variant("plain"),
+        Variant("checked", {"check_command": "pytest -q no_such_test.py"}),
+    )
+    wanted = {"workspace": "space", "options": OPTIONS | {"max_loops": 1}, "variants": variants}
+    batch = done(submit("agent", *tasks("a", "b"), **wanted), within=50)
+    plain, checked = figures(columns([batch]))
+    errors = [task.error for task in batch.tasks.all()]
+    assert (plain.passed, plain.judged) == (2, 2), errors
+    assert (checked.passed, checked.judged) == (0, 2), errors
+    assert plain.turns == [2, 2]
+    assert plain.loops == [1, 1]
+    assert plain.tokens_in > 0 < plain.tokens_out
+
+    client.force_login(User.objects.get(username="tester"))
+    for variant, words in (("plain", "Passed, not reviewed"), ("checked", "Check failed")):
+        task = batch.tasks.get(custom_id="a", variant=variant)
+        said = client.get(f"/batch/tasks/{task.pk}/transcript").json()["results"]
+        assert {"prompt", "turn", "tool"} <= {line["event"] for line in said}
+        page = client.get(f"/admin/batches/task/{task.pk}/change/").text
+        for each in (words, "calls write_file", '<span class="oc-add">+a.txt', "do/keep/"):
+            assert each in page, each
+        whole = client.get(f"/batch/tasks/{task.pk}/transcript?format=jsonl")
+        assert len(b"".join(whole.streaming_content).splitlines()) == len(said)
