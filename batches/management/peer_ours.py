@@ -30,6 +30,7 @@ APPLICATION = "config.benchmark_celery"
 def serve() -> None:
     """Until standard input ends."""
     installation.migrate()
+    settings.STATIC_ROOT.mkdir(parents=True)  # or there is a warning with the first request
     owner = User.objects.create_superuser("benchmark")
     with Connection(settings.CELERY_BROKER_URL) as broker:
         kind = broker.transport.driver_type

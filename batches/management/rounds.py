@@ -101,7 +101,7 @@ def table(figures: Figures) -> Table:
     plan = figures.plan
     change = (figures.behind_ratio - 1) * 100
     idle = "unknown here" if figures.idle_percent is None else f"{figures.idle_percent:.2f} %"
-    each = ", ".join(f"{one.alone:,.0f} and {one.behind:,.0f}" for one in figures.rounds)
+    each = "; ".join(f"{one.alone:,.0f} and {one.behind:,.0f}" for one in figures.rounds)
     shown = Table(
         title=f"{plan.tasks:,} tasks, {plan.workers} worker(s) of {plan.slots} slots",
         show_header=False,
