@@ -107,6 +107,11 @@ def _of_this_process() -> PoolProcess:
     return _pool_process
 
 
+def _prepare(**_: Any) -> None:
+    """Start the slot at once: the first message would have to wait for it."""
+    _of_this_process()
+
+
 def _leave(**_: Any) -> None:
     global _pool_process  # noqa: PLW0603
     if _pool_process is not None:
@@ -256,6 +261,7 @@ def _revoked(request: Any, signum: Any, **_: Any) -> None:
 
 
 for signal, receiver in (
+    (signals.worker_process_init, _prepare),
     (signals.worker_process_shutdown, _leave),
     (signals.worker_init, _announce),
     (signals.worker_ready, _start),
