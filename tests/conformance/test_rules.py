@@ -146,7 +146,8 @@ def test_a_limit_of_a_queue_holds_over_its_batches() -> None:
 def test_a_limit_of_a_model_holds_over_batches_and_holds_up_nothing_else() -> None:
     operations.add_model("big", parallel=1)
     slow, quick = {"models": ["big"], "seconds": 0.1}, {"models": ["free"], "seconds": 0.0}
-    one = submit("modelled", slow, slow, quick)
+    # The first one lasts until a busy machine has come to the third.
+    one = submit("modelled", slow | {"seconds": 2.0}, slow, quick)
     other = submit("modelled", slow | {"models": ["free", "big"]}, slow, queue="low_priority")
     times = sorted(
         (task.started_at, task.finished_at)
