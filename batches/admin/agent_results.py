@@ -19,7 +19,7 @@ APPLIED = {
     "applied": ("passed", "In the workspace"),
     "already": ("passed", "Was in the workspace"),
     "conflict": ("failed", "Conflict"),
-    "pending": ("warning", "Waits for review"),
+    "pending": ("neutral", "Left for review"),
 }
 NAMES = 100
 """Test cases, findings or files that are named."""
