@@ -25,8 +25,11 @@ class StoredForm(ModelForm):
                 self.instance = self.stored()
             except InvalidSubmission as refusal:
                 for error in refusal.errors:
-                    name = error.field if error.field in self.fields else None
-                    self.add_error(name, error.message)
+                    self.add_error(self.field_of(error.field), error.message)
+
+    def field_of(self, path: str) -> str | None:
+        """The form's field for a field of ``operations``; None: it has none of its own."""
+        return path if path in self.fields else None
 
     def stored(self) -> Any:
         """The row as ``operations`` stored it."""

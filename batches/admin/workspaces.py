@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -15,24 +15,20 @@ from django.utils.safestring import SafeString
 
 from batches import operations
 from batches.admin import markup
-from batches.admin.base import ModelForm, actor_of
+from batches.admin.base import actor_of
 from batches.admin.checking import CheckedAdmin
 from batches.admin.skin import Textarea, TextInput
-from batches.audit import Actor
+from batches.admin.stored import StoredAdmin, StoredForm
 from batches.models import Worker, Workspace
 from batches.places import can_open
-from batches.submission import InvalidSubmission
 
 
-class WorkspaceForm(ModelForm):
+class WorkspaceForm(StoredForm):
     """The environment as three plain fields instead of a JSON object.
 
     The last step of validation stores the workspace: only ``operations`` can say what is wrong with
     a folder, and what it says belongs beside the fields.
     """
-
-    by: ClassVar[Actor]
-    """Who saves it: each request has a form class of its own."""
 
     virtualenv = forms.CharField(
         required=False,
@@ -81,15 +77,6 @@ class WorkspaceForm(ModelForm):
             raise ValidationError(f"{wrong[0]!r} is not of the form NAME=value.")
         return {name: value for name, _, value in pairs}
 
-    def full_clean(self) -> None:
-        super().full_clean()
-        if self.is_bound and not self.errors:
-            try:
-                self.instance = self.stored()
-            except InvalidSubmission as refusal:
-                for error in refusal.errors:
-                    self.add_error(self.field_of(error.field), error.message)
-
     def stored(self) -> Workspace:
         """The workspace as ``operations`` stored it."""
         data = self.cleaned_data
@@ -111,7 +98,7 @@ class WorkspaceForm(ModelForm):
         return stored
 
     def field_of(self, path: str) -> str | None:
-        """The form's field for a path such as ``environment.variables.PATH``."""
+        """For a path such as ``environment.variables.PATH``."""
         if path.startswith("environment.path"):
             return "extra_path"
         name = path.removeprefix("environment.").split(".")[0]
@@ -123,7 +110,7 @@ def lines_of(text: str) -> list[str]:
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(CheckedAdmin):
+class WorkspaceAdmin(StoredAdmin, CheckedAdmin):
     form = WorkspaceForm
     check_label = "Check the folder"
     list_display = ("name", "folder", "group_names", "created")
@@ -155,24 +142,6 @@ class WorkspaceAdmin(CheckedAdmin):
             )
             yield bool(able or (here == "can" and not workers)), said
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is not None and not self.has_change_permission(request, obj):
-            return self.looked_at
-        return self.fields
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
-            return ()
-        return ("name",) if self.has_change_permission(request, obj) else self.looked_at
-
-    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, *args, **kwargs)
-        form.by = actor_of(request)
-        return form
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Nothing: the form has stored it."""
-
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         operations.remove_workspace(obj, by=actor_of(request))
 
@@ -188,9 +157,6 @@ class WorkspaceAdmin(CheckedAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Without a list of its batches, which may be many: ``operations`` refuses if there are."""
         return [str(workspace) for workspace in objs], {}, set(), []
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
-        """Nothing: the form has stored the groups too."""
 
     @admin.display(description="Folder")
     def folder(self, workspace: Workspace) -> SafeString:
