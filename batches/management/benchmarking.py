@@ -21,7 +21,7 @@ from django.utils import timezone
 from agents.contract import JSON
 from batches import operations
 from batches.management.peer import answer
-from batches.management.processes import Child, Program
+from batches.management.processes import Child, Program, running
 from batches.models import Attempt, Batch, Queue, Task, Worker
 from batches.progress import shown_status
 from batches.states import FINISHED, BatchState, BatchStatus
@@ -176,17 +176,8 @@ def workers(number: int, slots: int) -> Iterator[list[Child]]:
     """Worker processes that end with the block, or with this process."""
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker"]
     program = Program("worker", [*command, "--slots", str(slots)], Signals.SIGTERM, Signals.SIGTERM)
-    children = [Child(program) for _ in range(number)]
-    try:
-        for child in children:
-            child.start()
+    with running([Child(program) for _ in range(number)]) as children:
         yield children
-    finally:
-        for child in children:
-            child.signal(Signals.SIGTERM)
-        for child in children:
-            if child.process:
-                child.process.wait()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from batches.management.peer import Peer, peer_process
-from batches.management.processes import Child, Program
+from batches.management.processes import Child, Program, running
 from batches.management.scratch import scratch_installation
 from batches.management.scratch_broker import scratch_broker
 
@@ -136,16 +136,8 @@ def _workers(application: str, environment: Mapping[str, str], plan: Plan) -> It
         )
         for number in range(plan.workers)
     ]
-    try:
-        for child in children:
-            child.start()
+    with running(children):
         yield children
-    finally:
-        for child in children:
-            child.signal(Signals.SIGTERM)
-        for child in children:
-            if child.process:
-                child.process.wait()
 
 
 def table(found: Comparison) -> Table:

@@ -221,3 +221,18 @@ def received(signals: socket.socket, timeout: float | None) -> bytes:
     if select.select([signals], [], [], timeout)[0]:
         return signals.recv(4096)
     return b""
+
+
+@contextlib.contextmanager
+def running(children: list[Child]) -> Iterator[list[Child]]:
+    """These processes, started, and ended with the block."""
+    try:
+        for child in children:
+            child.start()
+        yield children
+    finally:
+        for child in children:
+            child.signal(Signals.SIGTERM)
+        for child in children:
+            if child.process:
+                child.process.wait()
