@@ -34,6 +34,7 @@ from batches.consumers.celery_tasks import (
     group_task_name,
 )
 from batches.consumers.dispatcher import LOOK_EVERY, Dispatcher
+from batches.consumers.forking import mind_forks
 from batches.consumers.pool_process import PoolProcess
 from batches.consumers.presence import Presence
 from batches.mirror import TaskFailed
@@ -180,6 +181,7 @@ def _announce(sender: Any, **_: Any) -> None:
     # What is here now stays: a process of the pool that looked it over for garbage would copy it.
     gc.collect()
     gc.freeze()
+    mind_forks()
     if sender.pool_cls.__module__ != "celery.concurrency.prefork":
         raise SystemExit("Tasks are killed with their process: the pool must be --pool=prefork.")
     try:

@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from batches import dispatch, operations, registry
+from batches.consumers.forking import using_database
 from batches.consumers.presence import Presence
 from batches.consumers.scratch import scratch_folder
 from batches.consumers.upkeep import UpkeepThread
@@ -110,7 +111,7 @@ class Dispatcher:
         try:
             with Wakeup() as wakeup:
                 while not self._stop.is_set():
-                    self._guarded(self._turn)
+                    self._guarded(self._look_and_tell)
                     self._wait(wakeup)
         finally:
             connection.close()
@@ -134,6 +135,10 @@ class Dispatcher:
                 return
             if (taken or self._moved) and time.monotonic() - self._told_at > ROOM_WITHIN:
                 return
+
+    def _look_and_tell(self) -> None:
+        with using_database():
+            self._turn()
 
     def _turn(self) -> None:
         look = time.monotonic() - self._looked >= LOOK_EVERY
@@ -210,21 +215,32 @@ class Dispatcher:
             connection.close()
 
     def _probe_some(self) -> None:
-        if not resources.away():
+        if not self._anything_away():
             return
         with scratch_folder(f"{self._presence.name}-probes") as scratch:
             supervisor = Supervisor(Profile(1, registry.kinds(), scratch))
             watch = Watch(supervisor)
             try:
-                while resources.away() and not self._stop.wait(0.05):
-                    for slot in supervisor.slots:
-                        slot.flush()
-                        supervisor.hear(slot)
-                    watch.turn()
-                    if idle := watch.idle_slots():
-                        watch.probe(resources.due_for_probe(registry.kinds(), len(idle)))
+                while self._anything_away() and not self._stop.wait(0.05):
+                    with using_database():
+                        self._ask_slots(supervisor, watch)
             finally:
-                supervisor.stop_now()
+                with using_database():
+                    supervisor.stop_now()
+
+    @staticmethod
+    def _anything_away() -> bool:
+        with using_database():
+            return bool(resources.away())
+
+    @staticmethod
+    def _ask_slots(supervisor: Supervisor, watch: Watch) -> None:
+        for slot in supervisor.slots:
+            slot.flush()
+            supervisor.hear(slot)
+        watch.turn()
+        if idle := watch.idle_slots():
+            watch.probe(resources.due_for_probe(registry.kinds(), len(idle)))
 
     @staticmethod
     def _guarded(step: Callable[[], None]) -> None:
@@ -233,9 +249,11 @@ class Dispatcher:
             step()
         except DatabaseError as error:
             logger.error("the database failed, trying again: %s", error)  # noqa: TRY400
-            connection.close()
+            with using_database():
+                connection.close()
             time.sleep(LOOK_EVERY)
         except Exception:
             logger.exception("a turn failed, trying again")
-            connection.close()
+            with using_database():
+                connection.close()
             time.sleep(LOOK_EVERY)

@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from batches import dispatch, upkeep
+from batches.consumers.forking import using_database
 from batches.places import openable
 from batches.queue.dispatch import take_back
 
@@ -79,14 +80,20 @@ class UpkeepThread:
             connection.close()
 
     def _turn(self) -> None:
+        with using_database():
+            self._every_second()
+        deletions = upkeep.deletions()
+        while not self._stop.is_set():
+            with using_database():
+                if next(deletions, self) is self:
+                    return
+                upkeep.reap_lost()
+                upkeep.every_second()
+
+    def _every_second(self) -> None:
         self.workspaces = openable()
         if settings.CELERY_BROKER_URL and settings.CELERY_FALLBACK:
             self._ask_broker()
         if time.monotonic() >= self._reap_from:
             upkeep.reap_lost()
         upkeep.every_second()
-        for _ in upkeep.deletions():
-            if self._stop.is_set():
-                return
-            upkeep.reap_lost()
-            upkeep.every_second()

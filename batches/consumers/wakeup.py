@@ -14,6 +14,7 @@ from django.db import connection
 
 from batches.backends.database import CHANNEL
 from batches.consumers.filewatch import FolderWatch
+from batches.consumers.forking import closed_at_a_fork, using_database
 
 if TYPE_CHECKING:
     import psycopg
@@ -67,6 +68,7 @@ class Wakeup:
         if connection.vendor == "sqlite":
             file = Path(connection.settings_dict["NAME"]).resolve()
             self._folder = FolderWatch.over(file.parent)
+            closed_at_a_fork(self)
         return self
 
     def __exit__(
@@ -108,10 +110,7 @@ class Wakeup:
         if self._folder is not None and self._folder.changed():
             self._written, self._awaited = time.monotonic(), True
         try:
-            if self._sqlite is None:
-                path = connection.settings_dict["NAME"]
-                self._sqlite = sqlite3.connect(path, isolation_level=None)
-            [version] = self._sqlite.execute("PRAGMA data_version").fetchone()
+            version = self._data_version()
         except sqlite3.Error:
             self._sqlite = None
             return True  # whoever looks now will find out what is wrong
@@ -119,6 +118,20 @@ class Wakeup:
         if changed:
             self._awaited = False
         return bool(changed)
+
+    def _data_version(self) -> int:
+        with using_database():
+            if self._sqlite is None:
+                path = connection.settings_dict["NAME"]
+                self._sqlite = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            [version] = self._sqlite.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def close_sqlite(self) -> None:
+        """Until it is asked again."""
+        if self._sqlite is not None:
+            self._sqlite.close()
+            self._sqlite = None
 
     def _notified(self) -> bool:
         if self._postgres is None or self._postgres.closed:

@@ -19,9 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 
+from django.core.management.base import CommandError
+
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 SETTLED_AFTER = 60.0
 """Seconds of life after which a child's earlier deaths are forgotten."""
+
+ENDS_WITHIN = 60.0
+"""Seconds for processes that were asked to end, where nothing else is known of them."""
 
 STOP = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP})
 
@@ -90,6 +95,18 @@ class Child:
         self.kill()
         self.process = None
         return code
+
+    def ended_by(self, moment: float) -> bool:
+        """Wait for its end until a moment of the monotonic clock, then kill it: did it end?"""
+        if self.process is None:
+            return True
+        try:
+            self.process.wait(max(0.0, moment - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.wait()
+            return False
+        return True
 
     def delay(self) -> float:
         """Seconds to wait before the next start: doubling while it keeps dying young."""
@@ -225,7 +242,11 @@ def received(signals: socket.socket, timeout: float | None) -> bytes:
 
 @contextlib.contextmanager
 def running(children: list[Child]) -> Iterator[list[Child]]:
-    """These processes, started, and ended with the block."""
+    """These processes, started, and ended with the block.
+
+    Raises:
+        CommandError: one that was asked to end did not, and was killed.
+    """
     try:
         for child in children:
             child.start()
@@ -233,6 +254,10 @@ def running(children: list[Child]) -> Iterator[list[Child]]:
     finally:
         for child in children:
             child.signal(Signals.SIGTERM)
-        for child in children:
-            if child.process:
-                child.process.wait()
+        by = time.monotonic() + ENDS_WITHIN
+        late = [child.program.name for child in children if not child.ended_by(by)]
+        if late:
+            raise CommandError(
+                f"{' and '.join(late)} did not end within {ENDS_WITHIN:.0f} s of being asked to, "
+                "and was killed."
+            )
