@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from batches import variants
 from batches.alike import Alike
 from batches.graph import Graph
 from batches.lanes import lane_of
-from batches.models import Batch, Dependency, Task
+from batches.models import Batch, Dependency, Queue, Share, Task
 from batches.models.batch import new_id
 from batches.queue import resources, sql, wishes
 from batches.queue.removal import delete_batch
@@ -49,9 +50,10 @@ def admit(
         graph = vet_items(owner, submission, plan, spool, errors)
         errors.raise_any()
         spool.seek(0)
-        batch = _open_batch(owner, submission, plan, graph)
+        batch, numbers = _open_batch(owner, submission, plan, graph)
         try:
-            _insert_tasks(batch, submission, plan, spool, graph)
+            places = {way: Place(way, queue, numbers[queue]) for way, queue in plan.queues.items()}
+            _insert_tasks(batch, submission, plan, spool, graph, places)
         except BaseException:
             delete_batch(batch.pk)
             raise
@@ -75,7 +77,10 @@ def _spool() -> Iterator[IO[str]]:
         yield spool
 
 
-def _open_batch(owner: User, submission: Submission, plan: Plan, graph: Graph) -> Batch:
+def _open_batch(
+    owner: User, submission: Submission, plan: Plan, graph: Graph
+) -> tuple[Batch, dict[Queue, int]]:
+    """The batch, unsealed, and the number that the lanes of each of its queues are of."""
     batch = Batch(
         kind=plan.kind.name,
         name=submission.name,
@@ -108,12 +113,23 @@ def _open_batch(owner: User, submission: Submission, plan: Plan, graph: Graph) -
                     _hold([submission.resume], "resume")
                 batch.save(force_insert=True)
                 batch.after.set(plan.after)
+                shares = Share.objects.bulk_create(_shares(batch, plan))
         except IntegrityError:
-            if not Batch.objects.filter(number=batch.number).exists():
+            taken = {share.number for share in _shares(batch, plan)}
+            if not Share.objects.filter(pk__in=taken).exists():
                 raise
             batch.number += 1  # another submission came in the same microsecond
         else:
-            return batch
+            return batch, {share.queue: share.number for share in shares}
+
+
+def _shares(batch: Batch, plan: Plan) -> list[Share]:
+    """One for each queue that a task of it is in; the first has the batch's number."""
+    queues = sorted(dict.fromkeys(plan.queues.values()), key=lambda queue: queue != batch.queue)
+    return [
+        Share(number=batch.number + n, batch=batch, queue=queue, whole=len(queues) == 1)
+        for n, queue in enumerate(queues)
+    ]
 
 
 def _hold(ids: list[UUID], field: str) -> None:
@@ -123,15 +139,32 @@ def _hold(ids: list[UUID], field: str) -> None:
         raise InvalidSubmission([FieldError(field, "One of these batches is being deleted.")])
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the tasks of a variant wait: in a queue, and in lanes of a number."""
+
+    variant: str
+    queue: Queue
+    number: int
+
+
 def _insert_tasks(
-    batch: Batch, submission: Submission, plan: Plan, spool: IO[str], graph: Graph
+    batch: Batch,
+    submission: Submission,
+    plan: Plan,
+    spool: IO[str],
+    graph: Graph,
+    places: dict[str, Place],
 ) -> None:
     links = Links(graph, [way.name for way in submission.ways])
     tasks = Alike(_pattern(batch, submission, plan), *OWN_COLUMNS)
     while chunk := list(itertools.islice(spool, CHUNK)):
         with transaction.atomic():
             tasks.insert(
-                (*links.columns(position, variant), *_own(batch, plan, variant, own))
+                (
+                    *links.columns(position, variant),
+                    *_own(batch, plan, places[variant], own),
+                )
                 for position, variant, own in map(_spooled, chunk)
             )
     pairs = links.pairs()
@@ -183,16 +216,16 @@ def _spooled(line: str) -> tuple[int, str, list[Any]]:
     return position, variant, [name, *rest]
 
 
-def _own(batch: Batch, plan: Plan, variant: str, spooled: list[Any]) -> tuple[Any, ...]:
+def _own(batch: Batch, plan: Plan, place: Place, spooled: list[Any]) -> tuple[Any, ...]:
     """What an item brings, from its ``custom_id`` on in the order of ``OWN_COLUMNS``."""
     name, priority, timeout, payload, needs, replay_safe = spooled
     source = PriorityFrom.ITEM
     if priority is None:
         source = PriorityFrom.QUEUE if batch.priority is None else PriorityFrom.BATCH
-        priority = plan.queue.priority if batch.priority is None else batch.priority
-    lane = lane_of(priority, batch.number)
+        priority = place.queue.priority if batch.priority is None else batch.priority
+    lane = lane_of(priority, place.number)
     timeout = timeout or plan.timeout
-    return name, variant, payload, needs, timeout, replay_safe, priority, source, lane
+    return name, place.variant, payload, needs, timeout, replay_safe, priority, source, lane
 
 
 def _pattern(batch: Batch, submission: Submission, plan: Plan) -> Task:

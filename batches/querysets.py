@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 from django.apps import apps
 from django.contrib.auth.models import Group
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
+from batches.lanes import BATCH_NUMBER
 from batches.states import DEAD_LETTERS, UNFINISHED, TaskState, WorkerState
 
 if TYPE_CHECKING:
@@ -77,6 +78,21 @@ class TaskQuerySet(models.QuerySet[Any]):
         if not user.is_authenticated:
             return self.none()
         return self if is_admin(user) else self.filter(_visible(user, "batch__"))
+
+    def with_share(self) -> Self:
+        """Joined with the share that each is in: its queue is ``batch__shares__queue``."""
+        return self.filter(batch__shares__number=F("lane").bitand(BATCH_NUMBER))
+
+    def with_queue(self) -> Self:
+        """Annotated with the name of its ``queue``, which is looked up for what is read alone."""
+        shares = apps.get_model("batches", "Share").objects
+        own = shares.filter(number=OuterRef("lane").bitand(BATCH_NUMBER))
+        return self.annotate(queue=Subquery(own.values("queue")))
+
+    def in_queue(self, name: str) -> Self:
+        return self.filter(
+            batch__shares__queue=name, batch__shares__number=F("lane").bitand(BATCH_NUMBER)
+        )
 
     def unfinished(self) -> Self:
         return self.filter(state__in=UNFINISHED)

@@ -68,6 +68,8 @@ class Variant:
 
     name: str
     options: JSON = field(default_factory=dict)
+    queue: str | None = None
+    """None: the submission's."""
 
 
 PLAIN = Variant("")

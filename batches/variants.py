@@ -45,7 +45,23 @@ def place_of(submission: Submission, variant: Variant, field: str) -> str:
 
 def stored(submission: Submission) -> list[JSON]:
     """As a batch keeps them."""
-    return [{**variant.options, "name": variant.name} for variant in submission.variants]
+    return [
+        {**variant.options, "name": variant.name}
+        | ({} if variant.queue is None else {"queue": variant.queue})
+        for variant in submission.variants
+    ]
+
+
+def queue_of(batch: Any, name: str) -> str:
+    """The queue of a variant's tasks."""
+    own = {variant["name"]: variant.get("queue") for variant in batch.variants}
+    queue: str = own.get(name) or batch.queue_id
+    return queue
+
+
+def queues(batch: Any) -> list[str]:
+    """Those that its tasks are in."""
+    return list(dict.fromkeys(queue_of(batch, name) for name in names(batch)))
 
 
 def names(batch: Any) -> list[str]:

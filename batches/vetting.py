@@ -38,6 +38,8 @@ class Plan:
     kind: registry.Kind
     backend: BackendName
     queue: Queue
+    queues: dict[str, Queue]
+    """Of each way to run the items, by its name."""
     workspace: Workspace | None
     after: list[Batch]
     timeout: int
@@ -84,17 +86,17 @@ def vet_batch(owner: User, submission: Submission, errors: Errors) -> Plan:
         errors.add("run_at", "Must be before the deadline.")
     for fault in variants.faults(submission):
         errors.add(fault.field, fault.message)
-    name = submission.queue or kind.queue
-    queue = Queue.objects.filter(pk=name).first()
-    if queue is None:
-        known = ", ".join(Queue.objects.order_by("pk").values_list("pk", flat=True))
-        errors.add("queue", f"{name!r} is not one of {known}.")
-        queue = Queue(name=name)
+    queue = _queue(submission.queue or kind.queue, "queue", errors)
+    queues = {
+        way.name: queue if way.queue is None else _queue(way.queue, f"variants[{n}].queue", errors)
+        for n, way in enumerate(submission.ways)
+    }
     workspace = _workspace(owner, submission.workspace, errors)
     return Plan(
         kind=kind,
         backend=backend,
         queue=queue,
+        queues=queues,
         workspace=workspace,
         after=_predecessors(owner, submission.after, errors),
         timeout=submission.timeout or settings.DEFAULT_TIMEOUT_SECONDS,
@@ -125,6 +127,14 @@ def _backend(wanted: str, errors: Errors) -> BackendName:
     else:
         return BackendName(wanted)
     return usual
+
+
+def _queue(name: str, field: str, errors: Errors) -> Queue:
+    if (queue := Queue.objects.filter(pk=name).first()) is not None:
+        return queue
+    known = ", ".join(Queue.objects.order_by("pk").values_list("pk", flat=True))
+    errors.add(field, f"{name!r} is not one of {known}.")
+    return Queue(name=name)
 
 
 def _check_range(errors: Errors, field: str, value: int | None, least: int, most: int) -> None:

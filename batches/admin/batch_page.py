@@ -16,6 +16,7 @@ from batches.admin import markup
 from batches.models import Batch, Task
 from batches.progress import progress
 from batches.states import Failure, TaskState
+from batches.variants import queues
 
 PREVIEWED = 25
 
@@ -134,7 +135,7 @@ def facts(batch: Batch) -> Iterable[tuple[str, object]]:
     """Labels and values of what was asked for."""
     yield "Id", batch.pk
     yield "Kind", batch.kind
-    yield "Queue", batch.queue_id
+    yield "Queue", ", ".join(queues(batch))
     yield "Backend", batch.get_backend_display()
     yield "Priority", "the queue's" if batch.priority is None else batch.priority
     yield "Owner", batch.owner or markup.NOTHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib.admin import ModelAdmin, SimpleListFilter
@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from batches import registry
 from batches.models import Batch, Queue
 from batches.progress import shown_status
+from batches.querysets import TaskQuerySet
 from batches.review import waiting_for_review
 from batches.states import BatchStatus
 
@@ -31,17 +32,22 @@ class KindFilter(SimpleListFilter):
 class QueueFilter(SimpleListFilter):
     title = "queue"
     parameter_name = "queue"
-    lookup = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
         return [(name, name) for name in Queue.objects.values_list("name", flat=True)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{self.lookup: self.value()}) if self.value() else queryset
+        queue = self.value()
+        return self.within(queryset, queue) if queue else queryset
+
+    def within(self, queryset: QuerySet[Any], queue: str) -> QuerySet[Any]:
+        """The batches with tasks in it."""
+        return queryset.filter(shares__queue=queue)
 
 
 class TaskQueueFilter(QueueFilter):
-    lookup = "batch__queue"
+    def within(self, queryset: QuerySet[Any], queue: str) -> QuerySet[Any]:
+        return cast("TaskQuerySet", queryset).in_queue(queue)
 
 
 class StatusFilter(SimpleListFilter):

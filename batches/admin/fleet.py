@@ -18,7 +18,7 @@ from batches.admin import markup
 from batches.admin.base import ModelForm, ObservedAdmin, RecordedAdmin, actor_of
 from batches.admin.skin import CheckboxInput
 from batches.models import Queue, Resource, Task, Worker
-from batches.querysets import WORKER_SILENCE
+from batches.querysets import WORKER_SILENCE, TaskQuerySet
 from batches.states import UNFINISHED, BatchState, TaskState, WorkerState
 
 
@@ -43,15 +43,16 @@ class QueueForm(ModelForm):
         self.initial["paused"] = self.instance.paused_at is not None
 
 
-def depths(tasks: QuerySet[Any]) -> dict[str, dict[str, int]]:
+def depths(tasks: TaskQuerySet) -> dict[str, dict[str, int]]:
     """Queue → state → how many of ``tasks`` wait or run, in one query over open batches."""
     counted: dict[str, dict[str, int]] = {}
     rows = (
         tasks.filter(
             batch__state=BatchState.OPEN, batch__sealed_at__isnull=False, state__in=UNFINISHED
         )
+        .with_share()
         .order_by()
-        .values_list("batch__queue", "state")
+        .values_list("batch__shares__queue", "state")
         .annotate(number=Count("*"))
     )
     for queue, state, number in rows:

@@ -13,6 +13,7 @@ from batches.models import Attempt, Batch, Dependency, LogLine, Task
 from batches.predecessors import PATCH
 from batches.review import last_decision
 from batches.states import FINISHED, AttemptOutcome, DecisionVerb, TaskState
+from batches.variants import queue_of
 
 LOG_BEFORE = "log_before"
 """Query parameter: the id that the shown log lines come before."""
@@ -201,7 +202,7 @@ def facts(task: Task) -> Iterable[tuple[str, object]]:
     batch = task.batch
     yield "Id", task.pk
     yield "Kind", task.kind
-    yield "Queue", batch.queue_id
+    yield "Queue", queue_of(batch, task.variant)
     yield "Place", f"{task.position + 1:,}" + ("" if batch.left_out else f" of {items_of(batch):,}")
     if task.variant:
         yield "Variant", task.variant

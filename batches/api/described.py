@@ -247,8 +247,8 @@ FIELDS: dict[str, str] = {
     "after": "Batches that must complete first.",
     "labels": "Words to find the batch by.",
     "on_failure": "`stop` cancels what waits when a task fails.",
-    "variants": "Runs each item once for each of these, to compare them: a name, and values for "
-    "options of the kind.",
+    "variants": "Runs each item once for each of these, to compare them: a name, values for "
+    "options of the kind, and a queue where it is not the batch's.",
     "resume": "A finished batch: its successes, by id and variant, are not run again.",
     "id": "Unique in the batch, answered as `custom_id`; by default the item's position.",
     "depends_on": "Ids of items of this batch that must succeed first.",

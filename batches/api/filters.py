@@ -98,7 +98,7 @@ class TaskFilter(BatchTaskFilter):
 
     batch = df.UUIDFilter(label="Batch")
     kind = df.MultipleChoiceFilter(choices=_kinds, distinct=False, label="Kind")
-    queue = df.CharFilter(field_name="batch__queue", label="Queue")
+    queue = df.CharFilter(method="in_queue", label="Queue")
     workspace = df.CharFilter(field_name="batch__workspace__name", label="Workspace")
     dead = TrueOrFalseFilter(method="if_dead", label="Dead letter")
 
@@ -109,6 +109,9 @@ class TaskFilter(BatchTaskFilter):
             # index only where its condition stands literally.
             tasks = tasks.filter(pk__in=RUNNING)
         return tasks
+
+    def in_queue(self, tasks: TaskQuerySet, _name: str, queue: str) -> TaskQuerySet:
+        return tasks.in_queue(queue)
 
     def if_dead(self, tasks: TaskQuerySet, _name: str, dead: bool) -> TaskQuerySet:  # noqa: FBT001
         if dead:

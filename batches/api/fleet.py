@@ -56,8 +56,9 @@ def depths() -> dict[tuple[str, str], int]:
     """Unfinished tasks by queue and state, of everybody: they all wait in the same line."""
     counted = (
         Task.objects.unfinished()
+        .with_share()
         .order_by()
-        .values_list("batch__queue", "state")
+        .values_list("batch__shares__queue", "state")
         .annotate(number=Count("pk"))
     )
     return {(queue, state): number for queue, state, number in counted}

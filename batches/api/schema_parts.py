@@ -198,7 +198,7 @@ class VariantsSchema(OpenApiSerializerFieldExtension):
     target_class = "batches.api.submissions.Variants"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
-        options = {"name": self.target.name, **self.target.options()}
+        options = {**self.target.own(), **self.target.options()}
         properties = {
             name: auto_schema._map_serializer_field(field, direction)  # noqa: SLF001
             for name, field in options.items()

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from batches.api.endpoint import Endpoint
 from batches.api.fleet import QueueAnswer, depths
-from batches.models import Batch, Queue, Task, Worker
+from batches.models import Batch, Queue, Share, Task, Worker
 from batches.states import FINISHED, BatchState, TaskState
 
 HOUR = timedelta(hours=1)
@@ -75,10 +75,13 @@ def numbers(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, int]]:
     """Kind, queue, state, and how many tasks of the batches; what is named twice is to be added.
 
     Those of finished batches are summed up from their summaries, one row a batch; only the tasks
-    of open batches are counted.
+    of open batches are counted, and of batches in several queues, of which there are few.
     """
-    yield from _of_open_batches(batches.filter(state=BatchState.OPEN))
-    yield from _of_done_batches(batches.filter(state=BatchState.DONE))
+    divided = Share.objects.filter(whole=False).values("batch")
+    whole = batches.exclude(pk__in=divided)
+    yield from _of_open_batches(whole.filter(state=BatchState.OPEN))
+    yield from _of_done_batches(whole.filter(state=BatchState.DONE))
+    yield from _of_divided_batches(batches.filter(pk__in=divided))
 
 
 def _of_open_batches(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, int]]:
@@ -100,6 +103,12 @@ def _of_done_batches(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, 
     for kind, queue, *counts in _sums(batches, stored):
         for state, number in zip(FINISHED, counts, strict=True):
             yield kind, queue, state.value, number or 0
+
+
+def _of_divided_batches(batches: QuerySet[Batch]) -> Iterator[tuple[str, str, str, int]]:
+    tasks: QuerySet[Task] = Task.objects.filter(batch__in=batches).with_share()
+    rows = tasks.order_by().values_list("kind", "batch__shares__queue", "state")
+    yield from rows.annotate(number=Count("*"))
 
 
 def _sums(batches: QuerySet[Batch], by_state: Mapping[TaskState, Combinable]) -> Iterable[Any]:

@@ -143,7 +143,13 @@ class Variants(serializers.Field[list[Variant], Any, Any, Any]):
     def __init__(self, *, others: AnyJson | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._others = others
-        self.name = Text(max_length=LONGEST_NAME)
+
+    def own(self) -> Fields:
+        """What a variant says of itself."""
+        return {
+            "name": Text(max_length=LONGEST_NAME),
+            "queue": Text(max_length=40, allow_null=True),
+        }
 
     def options(self) -> Fields:
         """The options of the kind by name."""
@@ -157,19 +163,19 @@ class Variants(serializers.Field[list[Variant], Any, Any, Any]):
             raise serializers.ValidationError(f"Must hold 1 to {MOST_VARIANTS} variants.")
         found: list[Variant] = []
         errors: Any = {}
-        options = self.options()
+        fields = {**self.options(), **self.own()}
         for index, raw in enumerate(data):
             try:
-                found.append(self._variant(raw, options))
+                found.append(self._variant(raw, fields))
             except serializers.ValidationError as wrong:
                 errors[index] = wrong.detail
         if errors:
             raise serializers.ValidationError(errors)
         return found
 
-    def _variant(self, raw: Any, options: Fields) -> Variant:
-        values = values_of(raw, {**options, "name": self.name}, self._others, {"name"})
-        return Variant(values.pop("name"), values)
+    def _variant(self, raw: Any, fields: Fields) -> Variant:
+        values = values_of(raw, fields, self._others, {"name"})
+        return Variant(values.pop("name"), queue=values.pop("queue", None), options=values)
 
     @property
     def open(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db.models import F, Prefetch, QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import FileResponse, Http404
 from rest_framework import status
 from rest_framework.decorators import action
@@ -39,9 +39,7 @@ def visible_tasks(user: Any) -> TaskQuerySet:
         .order_by("predecessor__position")
     )
     visible: TaskQuerySet = Task.objects.visible_to(user)
-    described: TaskQuerySet = visible.filter(batch__sealed_at__isnull=False).annotate(
-        queue=F("batch__queue")
-    )
+    described = visible.filter(batch__sealed_at__isnull=False).with_queue()
     # Not the applying task's payload, which holds the patch.
     decisions = Decision.objects.select_related("by", "applying").only(
         "task_id", "attempt", "verb", "at", "by__username", "applying__state"

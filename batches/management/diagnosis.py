@@ -198,7 +198,7 @@ def _backlog() -> Iterator[Finding]:
     unserved = [
         name
         for name in Queue.objects.exclude(name__in=served).values_list("name", flat=True)
-        if Task.objects.filter(READY, batch__queue=name, batch__sealed_at__isnull=False).exists()
+        if Task.objects.filter(READY, batch__sealed_at__isnull=False).in_queue(name).exists()
     ]
     if served and unserved:
         yield Finding(

@@ -1,6 +1,6 @@
 """Fields, constraints and indexes."""
 
-from batches.models.batch import Batch
+from batches.models.batch import Batch, Share
 from batches.models.evidence import Artefact, LogLine
 from batches.models.fleet import Chore, Queue, Resource, Start, Worker, Workspace
 from batches.models.keys import SubmissionKey
@@ -21,6 +21,7 @@ __all__ = [
     "ModelProfile",
     "Queue",
     "Resource",
+    "Share",
     "Start",
     "SubmissionKey",
     "Task",

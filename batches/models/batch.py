@@ -48,6 +48,7 @@ class Batch(models.Model):
     )
     backend = models.CharField(max_length=20, choices=BackendName)
     queue = models.ForeignKey("batches.Queue", models.PROTECT, related_name="batches")
+    """Where its tasks are, but for those of a variant that has another: see ``Share``."""
 
     state = models.CharField(max_length=10, choices=BatchState, default=BatchState.OPEN)
     sealed_at = models.DateTimeField(null=True)
@@ -99,6 +100,7 @@ class Batch(models.Model):
 
     objects = BatchQuerySet.as_manager()
     tasks: models.Manager[Task]
+    shares: models.Manager[Share]
 
     class Meta:
         verbose_name_plural = "batches"
@@ -141,3 +143,25 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return self.name or f"{self.kind} {self.id.hex[-8:]}"
+
+
+class Share(models.Model):
+    """The tasks of a batch that are in one queue; their lanes are of its number."""
+
+    number = models.BigIntegerField(primary_key=True)
+    """Of the batch's own queue the batch's number; of another's one that is as young."""
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="shares", db_index=False)
+    queue = models.ForeignKey("batches.Queue", models.PROTECT, related_name="shares")
+    whole = models.BooleanField(default=True)
+    """The batch has no other."""
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["batch"], condition=Q(whole=False), name="share_of_divided")
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "queue"], name="share_batch_queue_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.batch_id} in {self.queue_id}"

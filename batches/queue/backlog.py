@@ -14,7 +14,7 @@ def waiting() -> dict[str, float]:
     are left out of account. A few index probes for each open batch, however many tasks it has.
     """
     lanes = ", ".join(
-        f"b.number + {lane_of(priority, 0)}" for priority in range(LOWEST, HIGHEST + 1)
+        f"s.number + {lane_of(priority, 0)}" for priority in range(LOWEST, HIGHEST + 1)
     )
     latest = "greatest" if sql.is_postgres() else "max"
     since = (
@@ -29,15 +29,16 @@ def waiting() -> dict[str, float]:
     # By the first position rather than EXISTS: see ``sql.has``.
     found = sql.rows(
         f"""
-        SELECT b.queue_id, max({age})
-        FROM {sql.BATCH} b JOIN {sql.QUEUE} q ON q.name = b.queue_id
+        SELECT s.queue_id, max({age})
+        FROM {sql.BATCH} b JOIN {sql.SHARE} s ON s.batch_id = b.id
+        JOIN {sql.QUEUE} q ON q.name = s.queue_id
         WHERE b.state = 'open' AND b.sealed_at IS NOT NULL AND b.paused_at IS NULL
           AND b.cancel_requested_at IS NULL AND b.unmet_after = 0 AND q.paused_at IS NULL
           AND (b.deadline IS NULL OR b.deadline > {sql.moment()})
           AND (SELECT t.position FROM {sql.TASK} t
                WHERE {sql.READY.format(t="t")} AND t.lane IN ({lanes})
                ORDER BY t.lane, t.position LIMIT 1) IS NOT NULL
-        GROUP BY b.queue_id
+        GROUP BY s.queue_id
         """
     )
     return {queue: max(0.0, float(seconds)) for queue, seconds in found}

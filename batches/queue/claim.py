@@ -195,8 +195,8 @@ def places_left(
 def _left_in_queue(lane: Lane, queue_limit: int | None, rate_limit: int | None) -> Iterator[int]:
     if queue_limit is not None:
         [(used,)] = sql.rows(
-            f"SELECT count(*) FROM {sql.TASK} t JOIN {sql.BATCH} b ON b.id = t.batch_id "
-            "WHERE t.state = 'running' AND b.queue_id = %s",
+            f"SELECT count(*) FROM {sql.TASK} t JOIN {sql.SHARE} s ON {sql.SHARE_OF_TASK} "
+            "WHERE t.state = 'running' AND s.queue_id = %s",
             [lane.queue],
         )
         yield queue_limit - used
@@ -314,8 +314,9 @@ def _claim_plain(claimant: Claimant, task: UUID) -> Claimed | None:
     found = sql.prepared(
         f"""
         UPDATE {sql.TASK} AS t SET {_taken()}
-        FROM {sql.BATCH} b JOIN {sql.QUEUE} q ON q.name = b.queue_id
+        FROM {sql.BATCH} b, {sql.SHARE} s JOIN {sql.QUEUE} q ON q.name = s.queue_id
         WHERE t.id = %s AND {sql.MAY_RUN.format(t="t")} AND b.id = t.batch_id
+          AND {sql.SHARE_OF_TASK}
           AND b.backend = %s AND {sql.OPEN} AND b.started_at IS NOT NULL AND {here}
           AND b.parallel IS NULL AND q.concurrency_limit IS NULL AND q.rate_limit IS NULL
           AND (b.deadline IS NULL OR b.deadline > {sql.now()})

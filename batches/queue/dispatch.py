@@ -79,10 +79,10 @@ def _take_turns() -> None:
 
 def _outstanding(live: Sequence[Reader]) -> Outstanding:
     found = sql.prepared(
-        f"SELECT b.queue_id, t.batch_id, t.priority, count(*), min({_age()}) FROM {sql.TASK} t "
-        f"JOIN {sql.BATCH} b ON b.id = t.batch_id "
+        f"SELECT s.queue_id, t.batch_id, t.priority, count(*), min({_age()}) FROM {sql.TASK} t "
+        f"JOIN {sql.SHARE} s ON {sql.SHARE_OF_TASK} "
         f"WHERE {DISPATCHED} AND t.dispatched_at >= {FIRST} "
-        "GROUP BY b.queue_id, t.batch_id, t.priority"
+        "GROUP BY s.queue_id, t.batch_id, t.priority"
     )
     return Outstanding(
         live,
@@ -187,8 +187,8 @@ def tell_again() -> list[Message]:
     """
     live = readers()
     waiting = sql.rows(
-        f"SELECT t.id, b.queue_id, t.dispatches, {_age()} FROM {sql.TASK} t "
-        f"JOIN {sql.BATCH} b ON b.id = t.batch_id WHERE {DISPATCHED}"
+        f"SELECT t.id, s.queue_id, t.dispatches, {_age()} FROM {sql.TASK} t "
+        f"JOIN {sql.SHARE} s ON {sql.SHARE_OF_TASK} WHERE {DISPATCHED}"
     )
     late = {
         sql.as_uuid(task_id): queue

@@ -13,6 +13,7 @@ from django.db.backends.utils import CursorWrapper
 from batches.lanes import BATCH_NUMBER
 
 TASK, ATTEMPT, BATCH, QUEUE = "batches_task", "batches_attempt", "batches_batch", "batches_queue"
+SHARE = "batches_share"
 WORKSPACE = "batches_workspace"
 
 CHUNK = 5000
@@ -34,6 +35,8 @@ OPEN = (
 """A batch ``b`` of the queue ``q`` that tasks may be started of."""
 
 NUMBER_OF_LANE = f"& {BATCH_NUMBER}"
+SHARE_OF_TASK = f"s.number = t.lane {NUMBER_OF_LANE}"
+"""The share ``s`` that the task ``t`` is in: it says in which queue."""
 
 
 def is_postgres() -> bool:

@@ -52,12 +52,20 @@ class Lane:
     limited: bool
     rated: bool
     """Its queue has a rate limit: starts are recorded."""
+    whole: bool = True
+    """All tasks of its batch are in this queue."""
     demands: tuple[frozenset[str], ...] = ()
     """Each set of models with a limit that a task of its batch needs; empty: none has a limit."""
 
     @property
     def priority(self) -> int:
         return priority_of(self.number)
+
+    @property
+    def joins(self) -> bool:
+        """May it be claimed from together with others? Of a batch in several queues another lane,
+        which may not run here, could lie between."""
+        return self.whole and not self.limited
 
     @property
     def models(self) -> frozenset[str]:
@@ -79,7 +87,7 @@ class Span:
         if not self.lanes:
             return True
         last = self.lanes[-1]
-        return lane.kind == last.kind and not lane.limited and not last.limited
+        return lane.kind == last.kind and lane.joins and last.joins
 
 
 def spans(claimant: Claimant, room: Room, full: Collection[str]) -> Iterator[Span]:
@@ -136,7 +144,8 @@ def lane_of(claimant: Claimant, task: UUID) -> Lane | None:
     """The lane of one task; None when there is no such task."""
     found = sql.rows(
         f"SELECT t.lane, {_batch_columns()} FROM {sql.TASK} t "
-        f"JOIN {sql.BATCH} b ON b.id = t.batch_id JOIN {sql.QUEUE} q ON q.name = b.queue_id "
+        f"JOIN {sql.SHARE} s ON {sql.SHARE_OF_TASK} "
+        f"JOIN {sql.BATCH} b ON b.id = t.batch_id JOIN {sql.QUEUE} q ON q.name = s.queue_id "
         "WHERE t.id = %s",
         [claimant.backend, sql.one_id(task)],
     )
@@ -161,8 +170,9 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
         )
         SELECT walk.lane, {_batch_columns()}
         FROM walk
-        JOIN {sql.BATCH} b ON b.number = walk.lane {sql.NUMBER_OF_LANE}
-        JOIN {sql.QUEUE} q ON q.name = b.queue_id
+        JOIN {sql.SHARE} s ON s.number = walk.lane {sql.NUMBER_OF_LANE}
+        JOIN {sql.BATCH} b ON b.id = s.batch_id
+        JOIN {sql.QUEUE} q ON q.name = s.queue_id
         ORDER BY walk.lane
         """,
         [after, width, claimant.backend],
@@ -171,17 +181,18 @@ def _lanes(claimant: Claimant, after: int, width: int) -> list[Lane]:
 
 
 def _batch_columns() -> str:
-    """What a lane says of its batch ``b`` and queue ``q``; one parameter, the backend."""
-    return f"""b.id, b.kind, b.workspace_id, b.queue_id, {sql.seconds_left()},
+    """What a lane says of its batch ``b``, the batch's share ``s`` and the queue ``q`` of that; one
+    parameter, the backend."""
+    return f"""b.id, b.kind, b.workspace_id, s.queue_id, {sql.seconds_left()},
                b.started_at IS NOT NULL,
                b.backend = %s AND {sql.OPEN},
                b.parallel IS NOT NULL OR q.concurrency_limit IS NOT NULL
                OR q.rate_limit IS NOT NULL,
-               q.rate_limit IS NOT NULL, {model_limits.limited_demands("b")}"""
+               q.rate_limit IS NOT NULL, s.whole, {model_limits.limited_demands("b")}"""
 
 
 def _lane(row: Sequence[Any]) -> Lane:
-    demands = model_limits.read(row[10])
+    demands = model_limits.read(row[11])
     return Lane(
         number=row[0],
         batch_id=sql.as_uuid(row[1]),
@@ -193,5 +204,6 @@ def _lane(row: Sequence[Any]) -> Lane:
         open=bool(row[7]) and (row[5] is None or row[5] > 0),
         limited=bool(row[8]) or bool(demands),
         rated=bool(row[9]),
+        whole=bool(row[10]),
         demands=demands,
     )

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from batches.lanes import HIGHEST
-from batches.models import Batch, Queue, Task
+from batches.models import Batch, Queue, Share, Task
 from batches.queue import sql
 from batches.queue.closing import cancel_queued, close_finished
 from batches.queue.dependencies import recompute_after, recompute_dependents, revive_dependents
@@ -71,7 +71,7 @@ def seal(batch: UUID, also: Also = _nothing) -> bool:
     _inherit(batch)
     with _locked(batch) as row:
         # And once more with the lock: few, if any, changed since.
-        while _inherit_some(row) == sql.CHUNK:
+        while _inherit_some(row) >= sql.CHUNK:
             pass
         changed = sql.change(
             f"UPDATE {sql.BATCH} SET sealed_at = {sql.now()} WHERE id = %s AND sealed_at IS NULL",
@@ -303,24 +303,23 @@ def set_queue_priority(queue: str, priority: int, also: Also = _nothing) -> None
         also()
     # All of them, whatever their priority is said to be before the lock: and what the rows get is
     # what is true under it, so that a change which is overtaken by another does no harm.
-    open_batches = Batch.objects.filter(queue=queue, state=BatchState.OPEN).order_by("number")
-    for batch in list(open_batches.values_list("pk", flat=True)):
+    open_batches = Batch.objects.filter(shares__queue=queue, state=BatchState.OPEN)
+    for batch in list(open_batches.order_by("number").values_list("pk", flat=True)):
         _inherit(batch)
 
 
 def set_task_priority(task: UUID, priority: int) -> None:
     """Give one waiting task a priority of its own."""
-    number = Task.objects.values_list("batch__number", flat=True).get(pk=task)
     changed = sql.change(
         f"UPDATE {sql.TASK} SET priority = %s, priority_from = 'item', lane = {_LANE} "
         "WHERE id = %s AND state IN ('queued', 'running')",
-        [priority, priority, number, sql.one_id(task)],
+        [priority, priority, sql.one_id(task)],
     )
     if not changed:
         raise Conflict("The task is finished.")
 
 
-_LANE = f"({HIGHEST} - %s) * {1 << 52} + %s"
+_LANE = f"({HIGHEST} - %s) * {1 << 52} + (lane {sql.NUMBER_OF_LANE})"
 
 
 def _inherit(batch: UUID) -> None:
@@ -337,23 +336,29 @@ def _inherit(batch: UUID) -> None:
 
 
 def _inherit_some(batch: Batch) -> int:
-    """One chunk, with the batch locked; returns how many rows were changed.
+    """A chunk of each of its queues, with the batch locked; returns how many rows were changed."""
+    if batch.priority is not None:
+        return _give(batch, batch.priority, PriorityFrom.BATCH)
+    own = Share.objects.filter(batch=batch).order_by("number")
+    shares = own.values_list("number", "queue__priority")
+    return sum(_give(batch, priority, PriorityFrom.QUEUE, number) for number, priority in shares)
 
-    Rows in the order of their ids: settles of the batch lock them so too.
-    """
-    priority, source = batch.priority, PriorityFrom.BATCH
-    if priority is None:
-        priority = Queue.objects.values_list("priority", flat=True).get(pk=batch.queue_id)
-        source = PriorityFrom.QUEUE
+
+def _give(batch: Batch, priority: int, source: PriorityFrom, share: int | None = None) -> int:
+    """Rows in the order of their ids: settles of the batch lock them so too."""
+    within, parameters = "", [sql.one_id(batch.pk), priority, source]
+    if share is not None:
+        within = f"AND t.lane {sql.NUMBER_OF_LANE} = %s "
+        parameters.append(share)
     chosen = (
         f"SELECT t.id FROM {sql.TASK} t WHERE t.batch_id = %s AND t.state IN ('queued', 'running') "
-        "AND t.priority_from <> 'item' AND (t.priority <> %s OR t.priority_from <> %s) "
+        f"AND t.priority_from <> 'item' AND (t.priority <> %s OR t.priority_from <> %s) {within}"
         f"ORDER BY t.id LIMIT {sql.CHUNK}{sql.locked('FOR UPDATE')}"
     )
     return sql.change(
         f"UPDATE {sql.TASK} SET priority = %s, priority_from = %s, lane = {_LANE} "
         f"WHERE {sql.picked(chosen)}",
-        [priority, source, priority, batch.number, sql.one_id(batch.pk), priority, source],
+        [priority, source, priority, *parameters],
     )
 
 

@@ -59,6 +59,8 @@ OPTIONS: Values = UNKNOWN | {
         *([{"name": value}] for value in NO_TEXT),
     ),
     "variants[0].nmae": ([{"name": "a", "nmae": 1}],),
+    "variants[0].queue": ([{"name": "a", "queue": 1}], [{"name": "a", "queue": "a\0"}]),
+    "variants[1].queue": ([{"name": "a"}, {"name": "b", "queue": "nowhere"}],),
     "variants[0].parallel": ([{"name": "a", "parallel": 1}],),  # of the batch, not of a variant
     "variants[1].name": ([{"name": "a"}, {"name": "a"}],),
     "resume": (1, "x", "a\0", [], {}, UNKNOWN_BATCH),

@@ -252,13 +252,13 @@ def test_stats_cost_the_same_however_much_there_is(
     client, operator, make_batch, finish, django_assert_num_queries
 ):
     make_batch(operator, 1)
-    # Token 2, permissions 2, totals 2, throughput, times, workers, queues, depths.
-    with django_assert_num_queries(11):
+    # Token 2, permissions 2, totals 3, throughput, times, workers, queues, depths.
+    with django_assert_num_queries(12):
         client.get("/batch/stats")
     for _ in range(10):
         make_batch(operator, 1)
     finish(*[SUCCEEDED] * 8)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         client.get("/batch/stats")
 
 

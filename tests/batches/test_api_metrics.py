@@ -207,13 +207,13 @@ def test_a_scrape_costs_the_same_however_much_there_is(
     client, operator, make_batch, finish, django_assert_num_queries
 ):
     make_batch(operator, 1)
-    # Token 2, permissions 2, tasks 2, queues, waiting, workers, attempts 2, resources, unsealed.
-    with django_assert_num_queries(13):
+    # Token 2, permissions 2, tasks 3, queues, waiting, workers, attempts 2, resources, unsealed.
+    with django_assert_num_queries(14):
         scraped(client)
     for queue in ("default", "tests", "validation"):
         make_batch(operator, 3, queue=queue)
     finish(*[SUCCEEDED] * 8)
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(14):
         scraped(client)
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from batches.lanes import lane_of
-from batches.models import Batch, ModelProfile, Queue, Task
+from batches.models import Batch, ModelProfile, Queue, Share, Task
 from batches.models.batch import new_number
 from batches.queue import lease as leases
 from batches.queue.claim import Lease
@@ -44,6 +44,7 @@ def fill(number: int, *, priority: int = 5, state: str = "queued", **columns: An
         started_at=now, sealed_at=now, total=number, paused_at=columns.pop("paused_at", None),
         parallel=columns.pop("parallel", None), **done,
     )  # fmt: skip
+    Share.objects.create(number=batch.number, batch=batch, queue=batch.queue)
     task = Task(
         batch=batch, position=0, custom_id="", kind="noop", payload={}, priority=priority,
         priority_from="batch", lane=lane_of(priority, batch.number), timeout=60, max_attempts=3,
@@ -101,7 +102,7 @@ def many(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[
         assert Task.objects.count() >= 70_000
         yield {"before": before, "batches": kept}
         with connection.cursor() as cursor:
-            for table in ("batches_task", "batches_batch"):
+            for table in ("batches_task", "batches_share", "batches_batch"):
                 cursor.execute(f"TRUNCATE {table} CASCADE" if POSTGRES else f"DELETE FROM {table}")
 
 

@@ -147,6 +147,7 @@ def test_a_beginning_that_two_batches_share_is_refused(operator, make_batch):
     for batch, last in ((first, 1), (second, 2)):
         twin = UUID(int=(0x11112222_3333_7444_8555_666677778880 + last))
         batch.tasks.all().delete()
+        batch.shares.all().delete()
         Batch.objects.filter(pk=batch.pk).update(id=twin)
 
     with pytest.raises(CommandError, match="More than one batch begins with 11112222-3333"):

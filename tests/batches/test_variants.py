@@ -156,10 +156,12 @@ def test_pages_of_tasks_divide_the_variants_of_an_item(client):
         ([{"name": "x"}, {"name": "x"}], "variants[1].name", "'x' is also the name of variant 0."),
         ([{"name": "x", "checks": "lint"}], "variants[0].checks", "Must be an array"),
         ([{"name": "x", "checks": ["spelling"]}], "variants[0].checks[0]", "must be one of"),
+        ([{"name": "x"}, {"name": "y", "queue": "slow"}], "variants[1].queue", "'slow' is not one"),
+        ([{"name": "x", "queue": 1}], "variants[0].queue", "Must be a string, not a number."),
         (
-            [{"name": "x", "queue": "default"}],
-            "variants[0].queue",
-            "Unknown field: there are check_command, checks, name.",
+            [{"name": "x", "priority": 1}],
+            "variants[0].priority",
+            "Unknown field: there are check_command, checks, name, queue.",
         ),
     ],
 )

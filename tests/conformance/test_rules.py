@@ -19,7 +19,7 @@ from batches.models import Batch, Queue, Task
 from batches.queue.closing import follow_up
 from batches.queue.settle import reap
 from batches.states import BackendName, OnFailure, TaskState
-from batches.submission import Item
+from batches.submission import Item, Variant
 from batches.supervision.slots import HELD_UP_AFTER
 from tests.processes.fleet import Fleet, done, outcomes, submit, task_of, until
 
@@ -410,3 +410,18 @@ def test_a_batch_may_be_moved_between_backends(busy: Any, standing: Fleet) -> No
     assert set(batch.tasks.values_list("attempt", flat=True)) == {0}
     operations.move_batch(batch, BackendName.CELERY)
     assert done(batch).summary["succeeded"] == 10
+
+
+def test_each_variant_of_a_batch_follows_the_rules_of_its_queue(tmp_path: Path) -> None:
+    change_low_priority(paused=True)
+    try:
+        two = (Variant("here"), Variant("there", queue="low_priority"))
+        gate = {"gate": str(tmp_path / "gate")}
+        batch = submit("linger", gate, gate, variants=two)
+        here, there = (batch.tasks.filter(variant=name) for name in ("here", "there"))
+        (tmp_path / "gate").touch()
+        until(lambda: not here.unfinished().exists(), what="the one variant is done")
+        assert set(there.values_list("state", "attempt")) == {("queued", 0)}
+    finally:
+        change_low_priority(paused=False)
+    assert done(batch).summary["succeeded"] == 4
