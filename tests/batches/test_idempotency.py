@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from batches import idempotency, operations, upkeep
 from batches.models import Batch, SubmissionKey
+from batches.operations import submitting
 from batches.queue.removal import delete_batch
 from batches.queue.wishes import cancel_batch
 from batches.submission import Item, Submission
@@ -100,7 +101,7 @@ def test_a_refused_submission_does_not_use_the_key_up(client, body):
 
 def test_a_fault_does_not_use_the_key_up(client, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(operations, "submit", lambda *_args, **_more: 1 / 0)
+        patch.setattr(submitting, "submit", lambda *_args, **_more: 1 / 0)
         assert post(client, ONE).status_code == 500
     assert post(client, ONE).status_code == 202
 
