@@ -176,7 +176,7 @@ class Dispatcher:
             WorkerState.RUNNING if takes else WorkerState.DRAINING,
             self._running(),
             list(self._upkeep.workspaces),
-            "",
+            None,
         )
         if self._again:
             broker_came_back()

@@ -22,6 +22,7 @@ from batches import registry
 from batches.backends.database import wake
 from batches.consumers.celery_record import CeleryRecord
 from batches.consumers.poller import BUSY_TICK, PATIENCE
+from batches.consumers.presence import sandboxed
 from batches.consumers.scratch import scratch_folder
 from batches.models import Task, Workspace
 from batches.places import openable
@@ -65,6 +66,7 @@ class PoolProcess:
         self._expires = 0.0
         self._ran_at = self._woken = float("-inf")
         self._said_started = False
+        self._said_sandbox = ""
         self._record = CeleryRecord()
         self._cleanup = contextlib.ExitStack()
         scratch = self._cleanup.enter_context(scratch_folder(f"{worker}-{os.getpid()}"))
@@ -122,6 +124,9 @@ class PoolProcess:
                 self._said_started = True
                 self._record.say_started(STARTED_AFTER)
         self._ran_at = time.monotonic()
+        if (kind := self.supervisor.sandbox) != self._said_sandbox:
+            self._said_sandbox = kind
+            _insisted(partial(sandboxed, self._worker, kind))
         settled = self._record.ended.pop(self._claimed.lease, None) if self._claimed else None
         self._record.ended.clear()  # handed back before it was begun
         # What follows may be told of at once; the dispatcher sees by itself that there is room.
@@ -157,6 +162,7 @@ class PoolProcess:
         if time.monotonic() - self._places_at < PLACES_EVERY:
             with contextlib.suppress(NotHere):
                 return claim_by_id(self._claimant(), task)
+        self._said_sandbox = ""  # its worker's row may have been lost and made anew
         self._places = openable()
         self._places_at = time.monotonic()
         return claim_by_id(self._claimant(), task)

@@ -60,15 +60,21 @@ class Presence:
     def claimed(self) -> None:
         self._claimed = True
 
-    def beat(self, state: WorkerState, running: int, workspaces: list[UUID], sandbox: str) -> None:
-        """Write the row when something changed, and every few seconds anyway."""
+    def beat(
+        self, state: WorkerState, running: int, workspaces: list[UUID], sandbox: str | None
+    ) -> None:
+        """Write the row when something changed, and every few seconds anyway.
+
+        ``sandbox``: None leaves that to whoever runs the commands, see ``sandboxed``.
+        """
         places = sorted(str(workspace) for workspace in workspaces)
         queues, slots = self._row.queues, self._row.slots
         said = (state, places, sandbox, running < slots, queues, slots)
         if said == self._said and time.monotonic() - self._beaten < BEAT_EVERY:
             return
         self._said, self._beaten = said, time.monotonic()
-        self.say(state, running, workspaces=places, sandbox=sandbox, queues=queues, slots=slots)
+        more = {} if sandbox is None else {"sandbox": sandbox}
+        self.say(state, running, workspaces=places, queues=queues, slots=slots, **more)
 
     def say(self, state: WorkerState, running: int, **more: object) -> None:
         if self._claimed:
@@ -79,3 +85,8 @@ class Presence:
             # Taken for dead and forgotten, as after a night's sleep of the machine.
             self._row.save(force_insert=True)
             row.update(state=state, running=running, seen_at=Now(), **more)
+
+
+def sandboxed(worker: str, kind: str) -> None:
+    """What holds commands of tasks, as a process of that worker's pool has found."""
+    Worker.objects.filter(name=worker).exclude(sandbox=kind).update(sandbox=kind)

@@ -174,13 +174,14 @@ def test_two_workers_share_the_work(fleet: Fleet, tmp_path: Path) -> None:
     assert all(outcomes(task) == ["succeeded"] for task in done(batch).tasks.all())
 
 
-def test_a_worker_takes_from_its_queues_alone(fleet: Fleet) -> None:
-    fleet.start("--queues", "validation,low_priority")
+def test_a_worker_takes_from_its_queues_alone_and_says_what_holds_commands(fleet: Fleet) -> None:
+    worker = fleet.start("--queues", "validation,low_priority")
     left = submit("noop", {}, priority=10)
     taken = [submit("noop", {}, queue=queue) for queue in ("low_priority", "validation")]
     for batch in taken:
         done(batch)
     assert task_of(left).attempt == 0
+    until(lambda: worker.row and worker.row.sandbox, what="it says what holds commands")
 
 
 @pytest.mark.backends("database")
