@@ -375,7 +375,12 @@ class Supervisor:
                 logger.exception("what slot %d said last is lost", slot.number)
             for index, job in enumerate(slot.jobs):
                 began = slot.begun if index == 0 else None
-                self.end(job, AttemptOutcome.RELEASED, "Handed back at shutdown.", began=began)
+                self.end(
+                    job,
+                    AttemptOutcome.RELEASED,
+                    "Handed back: its process was stopped.",
+                    began=began,
+                )
             slot.jobs.clear()
             slot.close()
         self.hand_back()

@@ -238,6 +238,7 @@ def test_a_running_task_that_is_revoked_is_cancelled_and_may_be_retried(
         application().control.revoke(str(task_of(batch).pk), terminate=terminate)
         assert done(batch).summary["cancelled"] == 1
         assert outcomes(task_of(batch))[0] in {"released", "cancelled"}
+        assert "shutdown" not in task_of(batch).error, "nothing was shut down"
         way.touch()
         operations.retry_task(task_of(batch))
         assert done(batch).summary["succeeded"] == 1
