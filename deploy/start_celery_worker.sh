@@ -143,7 +143,8 @@ except Exception as error:  # whatever the broker's library raises
     reason = str(error) or type(error).__name__
     for secret in secrets:
         reason = reason.replace(secret, "**")
-    end(away, f"The broker at {place} cannot be used: {reason}")
+    told = f"The broker at {place} cannot be used: {reason.rstrip('.')}."
+    end(away, f"{told} Start it, or correct CELERY_BROKER_URL.")
 print(place)
 PYTHON
 }

@@ -162,7 +162,7 @@ def _broker() -> Iterator[Finding]:
         )  # fmt: skip
         return
     out = Task.objects.filter(state=TaskState.QUEUED, dispatched_at__isnull=False).count()
-    yield Finding("broker", Mark.OK, f"It answers; {out} messages are out.")
+    yield Finding("broker", Mark.OK, f"It answers; messages out: {out}.")
 
 
 def _workers() -> Iterator[Finding]:

@@ -177,4 +177,5 @@ def test_every_service_comes_up_works_and_ends(containers):
     asked = worker.run(*worker.command, "--check")
     assert asked.returncode == 69
     assert "cannot be used: Error 111" in asked.stderr
+    assert asked.stderr.endswith("refused. Start it, or correct CELERY_BROKER_URL.\n")
     assert FILLED["REDIS_PASSWORD"] not in asked.stderr
