@@ -36,6 +36,8 @@ def address(url: str) -> str:
 
 def transport(url: str) -> str | None:
     """The dotted path of what speaks to it, where that is not kombu's own."""
+    if scheme(url) in SQS:
+        return "batches.backends.sqs_client:Transport"
     plain_redis = scheme(url) == "redis" and ";" not in url
     return "batches.backends.redis_client:Transport" if plain_redis else None
 
