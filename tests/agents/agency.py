@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,8 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def context(tmp_path: Path, shop: Path) -> Agency:
+    # The libraries of models are loaded before an attempt's time begins: seconds where much runs.
+    import_module("agents.coding.running")
     return Agency(
         tmp_path / "attempt", Workspace("shop", shop, BARE), {}, timeout=timedelta(seconds=100)
     )

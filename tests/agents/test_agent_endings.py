@@ -197,7 +197,7 @@ def test_more_files_than_a_task_may_change_end_it(context: Agency) -> None:
 
 
 def test_an_attempt_whose_time_is_nearly_up_keeps_its_patch(context: Agency) -> None:
-    context.timeout = timedelta(seconds=8)
+    context.timeout = timedelta(seconds=6)
 
     def answer(asked: Asked) -> Reply:
         if asked.turn:
@@ -215,7 +215,7 @@ def test_an_attempt_whose_time_is_nearly_up_keeps_its_patch(context: Agency) -> 
 
 
 def test_a_command_that_runs_on_when_time_is_nearly_up_is_ended(context: Agency) -> None:
-    context.timeout = timedelta(seconds=12)
+    context.timeout = timedelta(seconds=6)
     endless = "import time\n\n\ndef test_wait():\n    time.sleep(600)\n"
 
     def answer(asked: Asked) -> Reply:
