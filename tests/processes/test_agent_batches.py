@@ -112,6 +112,7 @@ def test_patches_wait_for_a_person_who_applies_or_discards_them(
     assert len(git(folder, "worktree", "list").splitlines()) == 1
 
 
+@pytest.mark.either
 def test_no_task_dies_of_a_model_server_that_is_away_for_a_while(
     worker: WorkerProcess, models: ModelServer, space: Workspace
 ) -> None:
@@ -134,6 +135,7 @@ def test_no_task_dies_of_a_model_server_that_is_away_for_a_while(
     assert (Path(space.path) / "a.txt").read_text() == "a.txt\n"
 
 
+@pytest.mark.either
 def test_a_cancelled_task_leaves_nothing_in_the_repository(
     fleet: Fleet, space: Workspace, models: ModelServer
 ) -> None:

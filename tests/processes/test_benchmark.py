@@ -80,6 +80,7 @@ def test_celery_is_measured_beside_plain_celery(server: type[Broker], tmp_path: 
     assert 0 < figures["answer_seconds"] < 60
 
 
+@pytest.mark.either
 def test_celery_is_not_measured_without_a_broker(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "manage.py", "benchmark", "--backend", "celery"],

@@ -115,6 +115,7 @@ def test_what_changes_about_a_server_reaches_the_slots(
     assert task_of(done(third)).state == TaskState.SUCCEEDED
 
 
+@pytest.mark.either
 def test_no_server_outlives_the_slot_that_started_it(
     workspace: str, folder: Path, files: str, standing: Fleet
 ) -> None:
