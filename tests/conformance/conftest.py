@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from kombu import Connection
 from pytest_django import DjangoDbBlocker
 
 from batches.backends import brokers
 from batches.models import Worker
 from tests.brokers import Broker, RabbitMQ, Redis, Sentinel, Sqs
 from tests.postgres import Postgres
-from tests.processes.conftest import transactional_db, wipe
+from tests.processes.conftest import seven_queues, transactional_db, wipe
 from tests.processes.fleet import Fleet
 
 __all__ = ["transactional_db"]
@@ -46,11 +47,38 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """One node for all modules: seconds of a processor each time that one is started."""
+    node = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+def emptied(node: RabbitMQ) -> RabbitMQ:
+    """It answers, and has none of our queues, whatever the last module did to it."""
+    if node.process is None:
+        node.start()
+    node.thaw()
+    with Connection(node.url) as connection:
+        channel = connection.channel()
+        for queue in seven_queues.QUEUES:
+            channel.queue_delete(queue)
+    return node
+
+
 @pytest.fixture(scope="module")
-def broker(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | None]:
-    """A server of its own; None for the database backend."""
+def broker(
+    backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker | None]:
+    """A server that holds nothing of another module; None for the database backend."""
     if backend == "database":
         yield None
+        return
+    if backend == RabbitMQ.name:
+        yield emptied(request.getfixturevalue("rabbitmq"))
         return
     server = SERVERS[backend](tmp_path_factory.mktemp(backend))
     try:
