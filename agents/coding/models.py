@@ -35,6 +35,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
+from agents.coding.bounded import ANSWER_BYTES, AnswerTooLong, BoundedClient
 from agents.coding.endpoint import look
 from agents.coding.profile import Profile
 from agents.coding.transcript import Transcript
@@ -159,6 +160,7 @@ def _client(endpoint: str, api_key: str, timeout: int) -> AsyncOpenAI:
         project="",
         timeout=timeout,
         max_retries=0,
+        http_client=BoundedClient(timeout=timeout),
     )
 
 
@@ -170,7 +172,7 @@ def _described(parameters: ModelRequestParameters) -> int:
     )
 
 
-ENDED_BY_MODEL = (AgentRunError, ContextFull, NotAnAnswer)
+ENDED_BY_MODEL = (AgentRunError, AnswerTooLong, ContextFull, NotAnAnswer)
 """What a run of a model may raise, tools aside."""
 
 
@@ -192,6 +194,8 @@ def _limit_of(error: Exception, model: WatchedModel) -> tuple[str, str] | None:
     """The limit that was reached, and the reason."""
     name = model.asked.name
     match error:
+        case AnswerTooLong():
+            return "answer", f"{name} was stopped in an answer of more than {ANSWER_BYTES} bytes"
         case ContextFull():
             return "context", str(error)
         case ModelContextWindowExceededError():
