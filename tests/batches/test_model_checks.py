@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from batches import operations
+from batches import model_profiles, operations
 from batches.management import diagnosis
 from batches.models import ModelProfile
 from tests.model_protocol import Asked, Reply
@@ -150,7 +150,7 @@ LIST = "/admin/batches/modelprofile/"
 
 def form(**values: Any) -> dict[str, Any]:
     profile = ModelProfile(**values)
-    fields = ["name", *operations.model_profiles.FIELDS]
+    fields = ["name", *model_profiles.FIELDS]
     given = {name: getattr(profile, name) for name in fields}
     return {name: value for name, value in given.items() if value not in {None, False}}
 
