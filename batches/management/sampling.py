@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from django.conf import settings
 
 from batches import operations, registry
 from batches.audit import Actor
-from batches.models import Batch, Workspace
+from batches.models import Batch, ModelProfile, Workspace
 from batches.submission import Item, Submission
+from batches.supervision.model_checks import check_models, usual_models
 
 SAMPLE = Path(__file__).parent / "sample"
 NAME = "demo"
@@ -67,6 +68,18 @@ SAMPLES = (
 )
 
 
+AGENT = "agent"
+TASKS = (
+    {
+        "description": "A test of tests/test_prices.py fails: a discount of more than 100 percent "
+        "must be refused. Mend discounted() in shop/prices.py."
+    },
+)
+CHECK = "pytest -q tests/test_prices.py"
+MODELS_WITHIN = 5.0
+"""Seconds for asking whether a model is there: its server is not asked for more."""
+
+
 def workspace(by: Actor) -> Workspace:
     """The sample project as a workspace in the data directory; made once, then left as it is.
 
@@ -99,19 +112,50 @@ def _hand_over(folder: Path) -> None:
             os.chown(path, uid, uid)
 
 
-def left_out() -> str:
-    """Which kinds have a sample that nothing here could run, in a sentence; empty if none."""
-    absent = [sample.kind for sample in SAMPLES if sample.kind not in registry.kinds()]
-    return f"Not part of this console, so not shown: {', '.join(absent)}." if absent else ""
+def choose() -> tuple[list[Sample], list[str]]:
+    """What this installation can run, and a sentence for what it cannot."""
+    samples = [sample for sample in SAMPLES if sample.kind in registry.kinds()]
+    absent = [sample.kind for sample in SAMPLES if sample not in samples]
+    told = []
+    if AGENT not in registry.kinds():
+        absent.append(AGENT)
+    else:
+        agent = _agent()
+        if isinstance(agent, Sample):
+            samples.append(agent)
+        else:
+            told.append(agent)
+    if absent:
+        told.append(f"Not part of this console, so not shown: {', '.join(absent)}.")
+    return samples, told
 
 
-def submit(by: Actor, submitted: Callable[[Batch], object] = lambda _batch: None) -> list[Batch]:
-    """A batch for each kind that has a sample, but for those in ``left_out``."""
+def _agent() -> Sample | str:
+    """For the usual coder, else for the first model with a profile that is there; or why not."""
+    wanted = usual_models()
+    usual = wanted[0]
+    profiles = ModelProfile.objects.filter(enabled=True).order_by("name")
+    names = list(dict.fromkeys([*wanted, *profiles.values_list("name", flat=True)]))
+    checked = dict(check_models(names, within=MODELS_WITHIN))
+    there = [name for name in names if name in checked and checked[name].ok]
+    coder = usual if usual in there else next((n for n in there if n not in wanted), None)
+    if coder is None:
+        why = checked[usual].said if usual in checked else "has not answered in time"
+        return f"No agent is shown: the model {usual} {why}"
+    # What nobody reviews is left for the person who tries this.
+    options = {"coder_model": coder, "apply_changes": False, "check_command": CHECK}
+    reviewers = [name for name in wanted[1:] if name in there]
+    return Sample(AGENT, TASKS, options | {"reviewer_model": next(iter(reviewers), None)})
+
+
+def submit(
+    by: Actor, samples: Iterable[Sample], submitted: Callable[[Batch], object] = lambda _batch: None
+) -> list[Batch]:
+    """A batch of each of these."""
     workspace(by)
     batches = []
-    for sample in SAMPLES:
-        if sample.kind in registry.kinds():
-            batch = operations.submit(by.user, sample.submission(), by=by)
-            submitted(batch)
-            batches.append(batch)
+    for sample in samples:
+        batch = operations.submit(by.user, sample.submission(), by=by)
+        submitted(batch)
+        batches.append(batch)
     return batches

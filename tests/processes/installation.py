@@ -70,6 +70,7 @@ class Installation:
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "DATA_DIR": str(folder / "data"),
             "DATABASE_URL": database_url,
+            "OLLAMA_BASE_URL": "http://127.0.0.1:9",
         }
         self.starts = 0
         self.up: subprocess.Popen[bytes] | None = None

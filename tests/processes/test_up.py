@@ -42,7 +42,8 @@ def test_the_first_start_gives_credentials_that_outlive_a_kill(installation):
     token = header.split()[-1]
     assert url == f"http://127.0.0.1:{installation.port}/batch/stats"
     assert "totals" in installation.get(token, "/batch/stats")
-    installation.until_said("Demo: 5 tasks of mcp")
+    installation.until_said("Some of these fail on purpose.")
+    assert "No agent is shown: the model qwen2.5-coder:7b cannot be used:" in installation.said
     demo = installation.get(token, "/batch?label=demo")["results"]
     assert {batch["kind"]: batch["total"] for batch in demo} == {
         "validation": 5,

@@ -31,14 +31,15 @@ class Command(ConsoleCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            batches = sampling.submit(asker(options["user"]))
+            samples, absent = sampling.choose()
+            batches = sampling.submit(asker(options["user"]), samples)
         except sampling.DemoTaken as taken:
             raise CommandError(str(taken)) from taken
         worked_on = Worker.objects.live().exists()
         if not worked_on:
             self.stderr.write(f"No worker runs, so they wait. Start one: {typed('up')}")
-        if absent := sampling.left_out():
-            self.stderr.write(absent)
+        for sentence in absent:
+            self.stderr.write(sentence)
         for batch in batches:
             if not options["json"]:
                 self.stdout.write(f"{batch.kind}: {batch.total} tasks, batch {batch.pk}")

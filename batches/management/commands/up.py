@@ -111,13 +111,14 @@ class Command(ConsoleCommand):
 
     def demonstrate(self, url: str) -> None:
         try:
-            batches = sampling.submit(asker(None))
+            samples, absent = sampling.choose()
+            batches = sampling.submit(asker(None), samples)
         except (CommandError, DatabaseError, InvalidSubmission, sampling.DemoTaken) as refused:
             # The console is there all the same.
             self.shout(f"There is no demo: {refused}")
             return
-        if absent := sampling.left_out():
-            self.say(absent)
+        for sentence in absent:
+            self.say(sentence)
         for batch in batches:
             page = reverse("admin:batches_batch_change", args=[batch.pk])
             self.say(f"Demo: {batch.total} tasks of {batch.kind}: {url}{page}")
