@@ -58,12 +58,12 @@ production() {
 }
 
 # shellcheck disable=SC2329
-run_pytest() { # DATABASE_URL DATA_DIR ARGUMENTS...
-    local url=$1 data=$2
-    shift 2
+run_pytest() { # PROCESSES DATABASE_URL DATA_DIR ARGUMENTS...
+    local processes=$1 url=$2 data=$3
+    shift 3
     # Who runs what, and in which order: tests/conftest.py.
     env DATABASE_URL="$url" DATA_DIR="$data" "$bin/python" -m pytest \
-        -n 2 --no-loadscope-reorder "$@"
+        -n "$processes" --no-loadscope-reorder "$@"
 }
 
 selected=$(($# > 0))
@@ -80,14 +80,15 @@ if find_postgres "$scratch"; then
     # Not there yet: the tests make their own. Both runs wait much, so they run side by side, and
     # the shorter one, without Celery, takes what needs no database, or any.
     database=oc_$$_$RANDOM
-    run_pytest "${postgres_url%/*}/$database" "$scratch/data-postgres" \
+    # Its tests of Celery wait for brokers and workers most of the time: twice as many at once.
+    run_pytest 4 "${postgres_url%/*}/$database" "$scratch/data-postgres" \
         -m "not sqlite_only and not either" --ignore=tests/agents \
         --ignore=tests/architecture --ignore=tests/browser "$@" \
         >"$scratch/postgres-output" 2>&1 &
     postgres_pid=$!
 fi
 
-step "pytest on SQLite" run_pytest "" "$scratch/data" -m "not postgres_only" "$@"
+step "pytest on SQLite" run_pytest 2 "" "$scratch/data" -m "not postgres_only" "$@"
 
 # shellcheck disable=SC2329
 postgres_run() {
