@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from batches import idempotency, mirror
+from batches import idempotency, mirror, registry
 from batches.backends.database import wake
 from batches.models import Batch, Chore, Start, Worker
 from batches.queue import resources
@@ -28,6 +28,7 @@ from batches.queue.closing import (
 )
 from batches.queue.removal import remove_batch
 from batches.queue.settle import fail_late, reap
+from batches.queue.verdicts import Settled
 from batches.states import BatchState, WorkerState
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,27 @@ class CleanupBusy(Exception):
     """Another process is deleting old batches already."""
 
 
-def reap_lost() -> None:
-    """End the attempts whose worker let the lease run out, and do what follows."""
+def reap_lost() -> set[tuple[str, UUID]]:
+    """End the attempts whose worker let the lease run out, and do what follows.
+
+    Returns kinds and workspaces in which they may have left something to clear up: nobody who
+    knew what they did is left.
+    """
+    left: set[tuple[str, UUID]] = set()
     while reaped := reap():
         logger.warning("%d attempts were lost with their worker", len(reaped))
         follow_up(reaped)
         wake()
+        left |= _untidied(reaped)
+    return left
+
+
+def _untidied(reaped: Iterable[Settled]) -> set[tuple[str, UUID]]:
+    tidy = [name for name, kind in registry.kinds().items() if kind.tidy]
+    batches = Batch.objects.filter(
+        pk__in={one.batch_id for one in reaped}, kind__in=tidy, workspace__isnull=False
+    )
+    return set(batches.values_list("kind", "workspace"))
 
 
 def every_second() -> None:

@@ -207,7 +207,8 @@ class Dispatcher:
     # -- probes
 
     def _probe(self) -> None:
-        """Ask whether resources that are away are back, in a slot that is started for that."""
+        """Ask whether resources that are away are back, and clear up what lost attempts left, in a
+        slot that is started for that."""
         try:
             while not self._stop.wait(LOOK_EVERY):
                 self._guarded(self._probe_some)
@@ -215,30 +216,35 @@ class Dispatcher:
             connection.close()
 
     def _probe_some(self) -> None:
-        if not self._anything_away():
+        if not (self._upkeep.untidied or self._anything_away()):
             return
         with scratch_folder(f"{self._presence.name}-probes") as scratch:
             supervisor = Supervisor(Profile(1, registry.kinds(), scratch))
             watch = Watch(supervisor)
             try:
-                while self._anything_away() and not self._stop.wait(0.05):
+                while self._slot_is_wanted(supervisor) and not self._stop.wait(0.05):
                     with using_database():
                         self._ask_slots(supervisor, watch)
             finally:
                 with using_database():
                     supervisor.stop_now()
 
+    def _slot_is_wanted(self, supervisor: Supervisor) -> bool:
+        tidying = any(slot.tidying for slot in supervisor.slots)
+        return tidying or bool(self._upkeep.untidied) or self._anything_away()
+
     @staticmethod
     def _anything_away() -> bool:
         with using_database():
             return bool(resources.away())
 
-    @staticmethod
-    def _ask_slots(supervisor: Supervisor, watch: Watch) -> None:
+    def _ask_slots(self, supervisor: Supervisor, watch: Watch) -> None:
+        supervisor.workspaces = self._upkeep.workspaces
         for slot in supervisor.slots:
             slot.flush()
             supervisor.hear(slot)
         watch.turn()
+        watch.let_tidy(self._upkeep.untidied)
         if idle := watch.idle_slots():
             watch.probe(resources.due_for_probe(registry.kinds(), len(idle)))
 

@@ -188,6 +188,7 @@ class Poller:
         )
         if self.claimant.away and (idle := self.watch.idle_slots()):
             self.watch.probe(resources.due_for_probe(self.kinds, len(idle)))
+        self.watch.let_tidy(self._upkeep.untidied)
         self.presence.beat(
             WorkerState.DRAINING if self.stop.stage else WorkerState.RUNNING,
             sum(1 for _ in self.supervisor.held()),

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -32,6 +34,8 @@ class UpkeepThread:
     def __init__(self) -> None:
         self.workspaces = openable()
         """Those this machine can open; replaced as a whole, never changed."""
+        self.untidied: deque[tuple[str, UUID]] = deque()
+        """Kinds and workspaces of attempts that were lost, to be cleared up in a slot."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._reap_from = 0.0
@@ -87,7 +91,7 @@ class UpkeepThread:
             with using_database():
                 if next(deletions, self) is self:
                     return
-                upkeep.reap_lost()
+                self._reap()
                 upkeep.every_second()
 
     def _every_second(self) -> None:
@@ -95,5 +99,8 @@ class UpkeepThread:
         if settings.CELERY_BROKER_URL and settings.CELERY_FALLBACK:
             self._ask_broker()
         if time.monotonic() >= self._reap_from:
-            upkeep.reap_lost()
+            self._reap()
         upkeep.every_second()
+
+    def _reap(self) -> None:
+        self.untidied.extend(upkeep.reap_lost())

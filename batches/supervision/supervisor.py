@@ -320,14 +320,15 @@ class Supervisor:
         slot.close()
         self.slots[slot.number] = fresh = self._start(slot.number)
         if remaining:
-            self._let_tidy(fresh, remaining[0].claimed)
+            killed = remaining[0].claimed
+            self.let_tidy(fresh, killed.kind, killed.workspace_id)
 
-    def _let_tidy(self, slot: SlotProcess, killed: Claimed) -> None:
-        kind = self.profile.kinds[killed.kind]
+    def let_tidy(self, slot: SlotProcess, kind_name: str, workspace: UUID | None) -> None:
+        """Have a slot clear up what attempts of a kind that were killed left in a workspace."""
+        kind = self.profile.kinds[kind_name]
         # It may be no longer there, or not be this machine's any more.
-        if kind.tidy and killed.workspace_id in self.workspaces:
-            place = self._place(killed.workspace_id)
-            slot.tidy(kind.processor_path, place)
+        if kind.tidy and workspace in self.workspaces:
+            slot.tidy(kind.processor_path, self._place(workspace))
 
     def drop(self, leases: Iterable[Lease], outcome: AttemptOutcome, error: str) -> None:
         """Stop these leases' work: kill the slot where one runs, take out those that wait."""

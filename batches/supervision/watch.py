@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable
+from uuid import UUID
 
 from django.conf import settings
 
@@ -104,6 +106,13 @@ class Watch:
 
     def idle_slots(self) -> list[SlotProcess]:
         return [slot for slot in self._supervisor.slots if slot.idle]
+
+    def let_tidy(self, untidied: deque[tuple[str, UUID]]) -> None:
+        """Let idle slots clear up what lost attempts left, and take that from the list."""
+        for slot in self.idle_slots():
+            if not untidied:
+                return
+            self._supervisor.let_tidy(slot, *untidied.popleft())
 
     def probe(self, due: Iterable[tuple[str, str]]) -> None:
         """Ask idle slots whether these resources are back: pairs of resource and kind."""

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 
+from batches import operations
 from batches.models import Task, Worker
 from batches.states import TaskState, WorkerState
 from tests.processes.fleet import (
@@ -125,6 +127,27 @@ def test_the_work_of_a_killed_worker_is_done_by_another(fleet: Fleet, tmp_path: 
     assert list(task.attempts.values_list("worker", flat=True)) == [name, second.name]
     scratch = {path.name for path in (fleet.data_dir / "work").iterdir()}
     assert all(name.startswith(second.name) for name in scratch)
+
+
+@pytest.mark.long
+def test_what_a_killed_worker_left_in_a_workspace_is_cleared_up(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """Although nothing more is to be done there."""
+    User.objects.create_superuser("tester")
+    folder = tmp_path / "space"
+    folder.mkdir()
+    place = operations.add_workspace("space", folder)
+    first = fleet.start(slots=1, LEASE_SECONDS=2)
+    options = {"workspace": "space", "max_attempts": 1}
+    batch = submit("messy", {"gate": str(tmp_path / "never")}, **options)
+    until(lambda: list(folder.glob("left-*")), what="it has left something")
+    first.kill()
+    fleet.start(slots=1, LEASE_SECONDS=2, up=False)
+    until(lambda: not list(folder.glob("left-*")), what="it was cleared up")
+    assert task_of(done(batch)).failure == "lost"
+    batch.delete()
+    operations.remove_workspace(place)
 
 
 @pytest.mark.long
