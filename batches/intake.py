@@ -22,7 +22,7 @@ from batches.graph import Graph
 from batches.lanes import lane_of
 from batches.models import Batch, Dependency, Queue, Share, Task
 from batches.models.batch import new_id
-from batches.queue import resources, sql, wishes
+from batches.queue import resources, sealing, sql
 from batches.queue.removal import delete_batch
 from batches.queue.wishes import Conflict
 from batches.states import BatchState, PriorityFrom
@@ -58,7 +58,7 @@ def admit(
             delete_batch(batch.pk)
             raise
     try:
-        wishes.seal(batch.pk, lambda: sealed(batch))
+        sealing.seal(batch.pk, lambda: sealed(batch))
     except Conflict:
         delete_batch(batch.pk)
         raise

@@ -26,7 +26,8 @@ from batches.consumers.presence import sandboxed
 from batches.consumers.scratch import scratch_folder
 from batches.models import Task, Workspace
 from batches.places import openable
-from batches.queue.claim import Claimed, NotHere, claim_by_id
+from batches.queue.claim import Claimed
+from batches.queue.claim_by_id import NotHere, claim_by_id
 from batches.queue.dispatch import not_here, not_told
 from batches.queue.walk import Claimant
 from batches.states import AttemptOutcome, BackendName, TaskState

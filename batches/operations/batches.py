@@ -13,7 +13,7 @@ from batches.audit import Actor
 from batches.backends.database import wake
 from batches.models import Batch, Task
 from batches.operations.given import UNSET, Unset, counted, given
-from batches.queue import wishes
+from batches.queue import priorities, retrying, wishes
 from batches.queue.wishes import Conflict
 from batches.states import BackendName, Failure
 from batches.submission import FieldError, InvalidSubmission
@@ -98,7 +98,7 @@ def retry_batch(
     words = f"Retried {counted(len(ids), 'chosen task') if ids else 'its tasks'}"
     if failures:
         words += f" that failed as {', '.join(sorted(set(failures)))}"
-    queued = wishes.retry(
+    queued = retrying.retry(
         batch.pk,
         failures=failures,
         tasks=ids or None,
@@ -114,7 +114,7 @@ def retry_task(task: Task, *, by: Actor | None = None) -> None:
     Raises:
         Conflict: it is neither, or its batch is still being cancelled.
     """
-    if not wishes.retry(
+    if not retrying.retry(
         task.batch_id, tasks=[task.pk], also=lambda: audit.record(by, task, "Retried")
     ):
         raise Conflict(f"Only a failed or cancelled task can be retried; this one is {task.state}.")
@@ -140,7 +140,7 @@ def change_batch(
         with transaction.atomic():
             rest()
     else:
-        wishes.set_batch_priority(batch.pk, priority, rest)
+        priorities.set_batch_priority(batch.pk, priority, rest)
     wake()
 
 
@@ -151,6 +151,6 @@ def change_task(task: Task, *, priority: int, by: Actor | None = None) -> None:
         Conflict: the task is finished.
     """
     with transaction.atomic():
-        wishes.set_task_priority(task.pk, priority)
+        priorities.set_task_priority(task.pk, priority)
         audit.record(by, task, f"Changed: priority {priority}")
     wake()

@@ -16,7 +16,7 @@ from batches.backends.database import wake
 from batches.models import McpServer, ModelProfile, Queue, Workspace
 from batches.operations.given import UNSET, Unset, given
 from batches.places import WrongPlace, adopt
-from batches.queue import wishes
+from batches.queue import priorities, wishes
 from batches.queue.wishes import Conflict
 from batches.submission import FieldError, InvalidSubmission
 
@@ -46,7 +46,7 @@ def change_queue(
         with transaction.atomic():
             rest()
     else:
-        wishes.set_queue_priority(queue.pk, priority, rest)
+        priorities.set_queue_priority(queue.pk, priority, rest)
     wake()
 
 

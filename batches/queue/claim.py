@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from batches.queue import model_limits, sql
-from batches.queue.walk import Claimant, Lane, Room, lane_of, spans
+from batches.queue.limits import places_left, record_starts
+from batches.queue.needs import without
+from batches.queue.walk import Claimant, Lane, Room, spans
 
 MOST_STARTING = 64
 """Most batches one claim locks at once to start them, unless it wants more tasks."""
@@ -66,46 +68,6 @@ def claim(claimant: Claimant, room: Room) -> list[Claimed]:
     return claimed
 
 
-class NotHere(Exception):
-    """The task may run, but this machine cannot open its workspace."""
-
-
-def claim_by_id(claimant: Claimant, task: UUID) -> Claimed | None:
-    """Lease the task that a message named, if by every rule of ``claim`` it may run now.
-
-    None: it may not, or not any more, or it runs already. The message may have been late, or
-    doubled.
-
-    Raises:
-        NotHere: it may run, but not on this machine.
-    """
-    if (claimed := _claim_plain(claimant, task)) is not None:
-        return claimed
-    lane = lane_of(claimant, task)
-    if lane is None or not lane.open:
-        return None
-    if not claimant.opens(lane.workspace_id):
-        raise NotHere(f"the workspace {lane.workspace_id} cannot be opened here")
-    lock = sql.locked("FOR NO KEY UPDATE")
-    with transaction.atomic():
-        if lane.limited and places_left(lane, 1, set(), lock=lock) <= 0:
-            return None
-        needs, full = without(model_limits.full(model_limits.places_left(lane.models, lock=lock)))
-        if not (lane.started or _lock_starting({lane.batch_id}, "FOR NO KEY UPDATE")):
-            return None
-        picked = (
-            f"SELECT t.id FROM {sql.TASK} t WHERE t.id = %s AND {sql.MAY_RUN.format(t='t')} "
-            f"AND NOT EXISTS (SELECT 1 FROM batches_resource r WHERE r.away_since IS NOT NULL "
-            f"AND {_needed()}) {needs}{sql.locked('FOR UPDATE OF t')}"
-        )
-        taken = _take(claimant, [lane], picked, [sql.one_id(task), *full])
-        if taken and lane.rated:
-            _record_starts(lane.queue, 1)
-        if taken and not lane.started:
-            _mark_started({lane.batch_id})
-    return taken[0] if taken else None
-
-
 def _claim_limited(claimant: Claimant, lane: Lane, wanted: int, full: set[str]) -> list[Claimed]:
     """Claim under a limit: lock what carries the limit, then count, then claim.
 
@@ -122,7 +84,7 @@ def _claim_limited(claimant: Claimant, lane: Lane, wanted: int, full: set[str]) 
         free = places_left(lane, wanted, full, lock=lock)
         taken = _claim_modelled(claimant, lane, free, full, lock) if free > 0 else []
         if taken and lane.rated:
-            _record_starts(lane.queue, len(taken))
+            record_starts(lane.queue, len(taken))
     return taken
 
 
@@ -150,72 +112,6 @@ def _claim_modelled(
                 left[name] -= 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """Tasks that wait but are spoken for, and so count as if they ran."""
-
-    in_queue: int = 0
-    in_batch: int = 0
-
-
-NOTHING_AHEAD = Ahead()
-
-
-def places_left(
-    lane: Lane, wanted: int, full: set[str], *, lock: str = "", ahead: Ahead = NOTHING_AHEAD
-) -> int:
-    """How many of the wanted tasks the limits allow; notes a queue that allows none."""
-    queues = sql.rows(
-        f"SELECT concurrency_limit, rate_limit, paused_at FROM {sql.QUEUE} WHERE name = %s{lock}",
-        [lane.queue],
-    )
-    batches = sql.rows(
-        f"SELECT parallel FROM {sql.BATCH} WHERE id = %s AND state = 'open' "
-        f"AND paused_at IS NULL AND cancel_requested_at IS NULL{lock}",
-        [sql.one_id(lane.batch_id)],
-    )
-    [(queue_limit, rate_limit, queue_paused)] = queues
-    by_limits = [left - ahead.in_queue for left in _left_in_queue(lane, queue_limit, rate_limit)]
-    in_queue = 0 if queue_paused else min([wanted, *by_limits])
-    if in_queue <= 0:
-        full.add(lane.queue)
-        return 0
-    if not batches:
-        return 0
-    [(parallel,)] = batches
-    if parallel is None:
-        return in_queue
-    [(used,)] = sql.rows(
-        f"SELECT count(*) FROM {sql.TASK} t WHERE t.batch_id = %s AND t.state = 'running'",
-        [sql.one_id(lane.batch_id)],
-    )
-    return min(in_queue, int(parallel) - int(used) - ahead.in_batch)
-
-
-def _left_in_queue(lane: Lane, queue_limit: int | None, rate_limit: int | None) -> Iterator[int]:
-    if queue_limit is not None:
-        [(used,)] = sql.rows(
-            f"SELECT count(*) FROM {sql.TASK} t JOIN {sql.SHARE} s ON {sql.SHARE_OF_TASK} "
-            "WHERE t.state = 'running' AND s.queue_id = %s",
-            [lane.queue],
-        )
-        yield queue_limit - used
-    if rate_limit is not None:
-        [(used,)] = sql.rows(
-            f"SELECT count(*) FROM batches_start WHERE queue_id = %s AND at > {sql.later('-60')}",
-            [lane.queue],
-        )
-        yield rate_limit - used
-
-
-def _record_starts(queue: str, number: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO batches_start (queue_id, at) VALUES (%s, {sql.now()})",
-            [(queue,)] * number,
-        )
-
-
 def _claim_span(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Claimed]:
     if all(lane.started for lane in lanes):
         return _claim_rows(claimant, lanes, wanted)
@@ -239,18 +135,19 @@ def _claim_starting(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[
     with transaction.atomic():
         # One that another has locked is left to its claimer.
         new = {lane.batch_id for lane in lanes if not lane.started}
-        starting = _lock_starting(new, "FOR NO KEY UPDATE SKIP LOCKED")
+        starting = lock_starting(new, "FOR NO KEY UPDATE SKIP LOCKED")
         # Neighbours only: one statement over a gap would step over every row in it.
         for mine, run in itertools.groupby(
             lanes, key=lambda lane: lane.started or lane.batch_id in starting
         ):
             if mine and len(claimed) < wanted:
                 claimed += _claim_rows(claimant, list(run), wanted - len(claimed))
-        _mark_started(starting & {item.batch_id for item in claimed})
+        mark_started(starting & {item.batch_id for item in claimed})
     return claimed
 
 
-def _lock_starting(batches: set[UUID], lock: str) -> set[UUID]:
+def lock_starting(batches: set[UUID], lock: str) -> set[UUID]:
+    """Lock batches that are to start, in the order of their ids; returns those that still may."""
     found = sql.rows(
         f"SELECT b.id FROM {sql.BATCH} b WHERE {sql.in_ids('b.id')} AND b.state = 'open' "
         "AND b.paused_at IS NULL AND b.cancel_requested_at IS NULL "
@@ -269,10 +166,10 @@ def _claim_rows(claimant: Claimant, lanes: list[Lane], wanted: int) -> list[Clai
             ORDER BY t.lane, t.position LIMIT %s{sql.locked("FOR UPDATE SKIP LOCKED")}"""
     batches = sql.ids(lane.batch_id for lane in lanes)
     span = [lanes[0].number, lanes[-1].number, batches]
-    return _take(claimant, lanes, picked, [*span, *away, wanted])
+    return take(claimant, lanes, picked, [*span, *away, wanted])
 
 
-def _taken() -> str:
+def written() -> str:
     """What a claim writes; two parameters, the worker and the seconds of the lease."""
     return (
         "state = 'running', attempt = attempt + 1, worker = %s, dispatched_at = NULL, "
@@ -280,7 +177,7 @@ def _taken() -> str:
     )
 
 
-def _take(
+def take(
     claimant: Claimant, lanes: Iterable[Lane], picked: str, parameters: Sequence[Any]
 ) -> list[Claimed]:
     """Lease the rows that a select picks; all are of these lanes."""
@@ -289,7 +186,7 @@ def _take(
         f"""
         WITH picked AS {"MATERIALIZED" if sql.is_postgres() else ""} ({picked}
         )
-        UPDATE {sql.TASK} SET {_taken()}
+        UPDATE {sql.TASK} SET {written()}
         WHERE id IN (SELECT id FROM picked)
         RETURNING id, attempt, batch_id, kind, payload, timeout, lane, position, needs
         """,
@@ -297,76 +194,6 @@ def _take(
     )
     found.sort(key=lambda row: (row[6], row[7]))
     return [_claimed(row, by_batch[sql.as_uuid(row[2])]) for row in found]
-
-
-def _claim_plain(claimant: Claimant, task: UUID) -> Claimed | None:
-    """In one statement, where the batch has started and no limit holds it: the usual case.
-
-    None says nothing: it may be another case. SQLite cannot return what it joined.
-    """
-    if not sql.is_postgres():
-        return None
-    here = "b.workspace_id IS NULL"
-    parameters: list[Any] = []
-    if claimant.workspaces:
-        here = f"({here} OR {sql.in_ids('b.workspace_id')})"
-        parameters.append(sql.ids(claimant.workspaces))
-    found = sql.prepared(
-        f"""
-        UPDATE {sql.TASK} AS t SET {_taken()}
-        FROM {sql.BATCH} b, {sql.SHARE} s JOIN {sql.QUEUE} q ON q.name = s.queue_id
-        WHERE t.id = %s AND {sql.MAY_RUN.format(t="t")} AND b.id = t.batch_id
-          AND {sql.SHARE_OF_TASK}
-          AND b.backend = %s AND {sql.OPEN} AND b.started_at IS NOT NULL AND {here}
-          AND b.parallel IS NULL AND q.concurrency_limit IS NULL AND q.rate_limit IS NULL
-          AND (b.deadline IS NULL OR b.deadline > {sql.now()})
-          AND NOT EXISTS (SELECT 1 FROM batches_resource r WHERE r.away_since IS NOT NULL
-                          AND {_needed()})
-          AND NOT EXISTS (SELECT 1 FROM {model_limits.TABLE} m WHERE m.parallel IS NOT NULL
-                          AND jsonb_exists(t.needs, {model_limits.RESOURCE}))
-        RETURNING t.attempt, t.batch_id, t.kind, t.payload, t.timeout, {sql.seconds_left()},
-                  b.workspace_id
-        """,
-        [
-            claimant.worker,
-            settings.LEASE_SECONDS,
-            sql.one_id(task),
-            claimant.backend,
-            *parameters,
-        ],
-    )
-    if not found:
-        return None
-    [(attempt, batch, kind, payload, timeout, left, workspace)] = found
-    return Claimed(
-        lease=Lease(task, attempt),
-        batch_id=batch,
-        kind=kind,
-        payload=payload,
-        timeout=float(timeout) if left is None else min(float(timeout), float(left)),
-        workspace_id=workspace,
-        limited=False,
-    )
-
-
-def _needed() -> str:
-    """The task ``t`` needs the resource ``r``."""
-    if sql.is_postgres():
-        return "jsonb_exists(t.needs, r.name)"
-    return "EXISTS (SELECT 1 FROM json_each(t.needs) n WHERE n.value = r.name)"
-
-
-def without(away: Collection[str]) -> tuple[str, list[Any]]:
-    """A condition that leaves out tasks which need something that is away, and its parameters."""
-    if not away:
-        return "", []
-    if sql.is_postgres():
-        return "AND NOT jsonb_exists_any(t.needs, %s)", [list(away)]
-    marks = ", ".join(["%s"] * len(away))
-    return (
-        f"AND NOT EXISTS (SELECT 1 FROM json_each(t.needs) n WHERE n.value IN ({marks}))",
-        list(away),
-    )
 
 
 def _claimed(row: tuple[Any, ...], lane: Lane) -> Claimed:
@@ -383,7 +210,8 @@ def _claimed(row: tuple[Any, ...], lane: Lane) -> Claimed:
     )
 
 
-def _mark_started(batches: set[UUID]) -> None:
+def mark_started(batches: set[UUID]) -> None:
+    """Note when the first task of each was claimed; one that has started keeps its time."""
     if batches:
         sql.change(
             f"UPDATE {sql.BATCH} SET started_at = {sql.now()} "

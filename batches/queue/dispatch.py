@@ -15,7 +15,8 @@ from django.db import transaction
 
 from batches.messages import Message
 from batches.queue import model_limits, sql
-from batches.queue.claim import Ahead, places_left, without
+from batches.queue.limits import Ahead, places_left
+from batches.queue.needs import without
 from batches.queue.walk import Claimant, Lane, in_order
 from batches.queue.windows import Out, Outstanding, Reader, readers
 from batches.states import BackendName

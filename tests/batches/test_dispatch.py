@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from batches import operations
 from batches.models import Queue, Task, Worker
-from batches.queue.claim import claim_by_id
+from batches.queue.claim_by_id import claim_by_id
 from batches.queue.dispatch import broker_came_back, not_told, tell, tell_again
 from batches.queue.walk import Claimant
 from batches.queue.windows import readers

@@ -8,7 +8,7 @@ import pytest
 
 from batches import operations
 from batches.models import Batch, ModelProfile, Task
-from batches.queue.claim import claim_by_id
+from batches.queue.claim_by_id import claim_by_id
 from batches.queue.dispatch import readers, tell
 from batches.queue.walk import Claimant
 from batches.submission import Item

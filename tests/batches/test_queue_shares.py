@@ -11,8 +11,8 @@ from django.db.models import ProtectedError
 
 from batches import operations
 from batches.models import Batch, Queue, Share, Task
-from batches.queue import backlog, dispatch, wishes
-from batches.queue.claim import claim_by_id
+from batches.queue import backlog, dispatch, sealing
+from batches.queue.claim_by_id import claim_by_id
 from batches.queue.walk import Claimant
 from batches.queue.windows import Reader
 from batches.states import BackendName
@@ -122,7 +122,7 @@ def test_new_priorities_reach_the_variants_that_inherit_them(divided):
     assert priorities() == [5, 8]
     operations.change_task(batch.tasks.get(variant="here", position=1), priority=10)
     assert variants(take(1)) == ["here"]
-    wishes.seal(batch.pk)
+    sealing.seal(batch.pk)
 
 
 def test_a_message_is_sent_to_the_queue_of_the_variant_and_claims_by_its_rules(divided, settings):

@@ -9,7 +9,7 @@ import pytest
 from batches import operations, upkeep
 from batches.models import Batch, Task
 from batches.queue import lease as leases
-from batches.queue import resources, wishes
+from batches.queue import resources, sealing
 from batches.queue.closing import (
     unfinished_business,
 )
@@ -144,7 +144,7 @@ def test_a_late_answer_beside_the_valid_one_does_not_displace_it(operator, make_
 def test_a_priority_given_while_rows_were_inserted_reaches_all_of_them(operator, make_batch):
     batch = make_batch(operator, 2, priority=3)
     Batch.objects.filter(pk=batch.pk).update(priority=8, sealed_at=None)
-    wishes.seal(batch.pk)
+    sealing.seal(batch.pk)
     assert set(batch.tasks.values_list("priority", flat=True)) == {8}
 
 

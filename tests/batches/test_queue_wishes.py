@@ -6,7 +6,7 @@ import pytest
 
 from batches import operations
 from batches.models import Batch, Queue
-from batches.queue import sql, wishes
+from batches.queue import retrying, sql, wishes
 from batches.states import AttemptOutcome
 from batches.submission import Item
 from tests.queueing import end, take
@@ -47,7 +47,7 @@ def test_a_retry_of_a_cancelled_batch_reaches_every_cancelled_task(operator, mak
 def test_what_fails_again_during_a_retry_is_not_retried_again(operator, make_batch, monkeypatch):
     batch = make_batch(operator, 4)
     fail_all()
-    some = wishes._retry_some
+    some = retrying._retry_some
 
     def then_fails(*args):
         # The last of all fails for a second time, later than the retry began.
@@ -56,7 +56,7 @@ def test_what_fails_again_during_a_retry_is_not_retried_again(operator, make_bat
         batch.tasks.filter(pk=last.pk).update(finished_at="2999-01-01T00:00:00Z")
         return chunk
 
-    monkeypatch.setattr(wishes, "_retry_some", then_fails)
+    monkeypatch.setattr(retrying, "_retry_some", then_fails)
     assert operations.retry_batch(batch) == 3
     assert states(batch)["3"] == "failed"
 
@@ -64,7 +64,7 @@ def test_what_fails_again_during_a_retry_is_not_retried_again(operator, make_bat
 def test_a_cancel_during_a_retry_ends_it(operator, make_batch, monkeypatch):
     batch = make_batch(operator, 5)
     fail_all()
-    some = wishes._retry_some
+    some = retrying._retry_some
 
     def then_cancelled(batch_id, wish, before):
         chunk = some(batch_id, wish, before)
@@ -72,7 +72,7 @@ def test_a_cancel_during_a_retry_ends_it(operator, make_batch, monkeypatch):
             wishes.cancel_batch(batch_id)
         return chunk
 
-    monkeypatch.setattr(wishes, "_retry_some", then_cancelled)
+    monkeypatch.setattr(retrying, "_retry_some", then_cancelled)
     assert operations.retry_batch(batch) == 2
     assert sorted(states(batch).values()) == ["cancelled"] * 2 + ["failed"] * 3
 

@@ -6,7 +6,7 @@ import pytest
 
 from batches.models import Attempt, Batch, Task
 from batches.queue import lease as leases
-from batches.queue import sql, wishes
+from batches.queue import priorities, retrying, sealing, sql, wishes
 from batches.queue.claim import Claimed
 from batches.queue.closing import (
     close_finished,
@@ -147,7 +147,7 @@ def test_a_settle_and_a_change_of_priority_lock_rows_in_one_order(race, submit):
     batch = submit("a", "b", "c")
     claimed = take(2)
     elsewhere = race.locked(Task, claimed[1].lease.task_id)
-    change = race.start(wishes.set_batch_priority, batch.pk, 9)
+    change = race.start(priorities.set_batch_priority, batch.pk, 9)
     settling = race.start(settle, [verdict(item) for item in reversed(claimed)])
     elsewhere.go()
     change.result()
@@ -171,7 +171,7 @@ def test_two_last_tasks_that_settle_together_close_their_batch(race, submit):
 def test_a_batch_is_not_closed_over_a_retry(race, submit):
     batch = submit("a")
     settle([verdict(take()[0], "rejected")])
-    retry = race.uncommitted(wishes.retry, batch.pk)
+    retry = race.uncommitted(retrying.retry, batch.pk)
     closer = race.start(close_finished, [batch.pk])
     retry.go()
     closer.result()
@@ -184,7 +184,7 @@ def test_a_retry_reopens_a_batch_that_is_just_being_closed(race, submit):
     batch = submit("a")
     settle([verdict(take()[0], "rejected")])
     closer = race.uncommitted(close_finished, [batch.pk])
-    retry = race.start(wishes.retry, batch.pk)
+    retry = race.start(retrying.retry, batch.pk)
     closer.go()
     assert len(retry.result()) == 1
     batch.refresh_from_db()
@@ -195,8 +195,8 @@ def test_a_retry_reopens_a_batch_that_is_just_being_closed(race, submit):
 def test_two_retries_at_once_queue_a_task_once(race, submit):
     batch = submit("a")
     end(take()[0], AttemptOutcome.REJECTED)
-    first = race.uncommitted(wishes.retry, batch.pk)
-    second = race.start(wishes.retry, batch.pk)
+    first = race.uncommitted(retrying.retry, batch.pk)
+    second = race.start(retrying.retry, batch.pk)
     assert len(first.result()) == 1
     assert second.result() == []
 
@@ -204,8 +204,8 @@ def test_two_retries_at_once_queue_a_task_once(race, submit):
 def test_two_seals_of_a_batch_count_once(race, submit):
     batch = submit("a")
     Batch.objects.update(sealed_at=None)
-    first = race.uncommitted(wishes.seal, batch.pk)
-    second = race.start(wishes.seal, batch.pk)
+    first = race.uncommitted(sealing.seal, batch.pk)
+    second = race.start(sealing.seal, batch.pk)
     assert first.result() is True
     assert second.result() is False
 
@@ -239,7 +239,7 @@ def test_a_retry_waits_for_the_failing_of_what_depends_on_it_and_revives_it(race
     [a] = take()
     settle([verdict(a, "rejected")])
     failing = race.uncommitted(recompute_dependents, [a.lease.task_id])
-    retry = race.start(wishes.retry, batch.pk, after=COUNTS)
+    retry = race.start(retrying.retry, batch.pk, after=COUNTS)
     failing.go()
     retry.result()
     assert states(batch) == {"a": "queued", "b": "queued", "c": "queued"}
@@ -254,7 +254,7 @@ def test_nothing_fails_because_of_a_task_that_is_just_being_retried(race, submit
     batch = submit("a", "b after a")
     [a] = take()
     settle([verdict(a, "rejected")])
-    retry = race.uncommitted(wishes.retry, batch.pk)
+    retry = race.uncommitted(retrying.retry, batch.pk)
     failing = race.start(recompute_dependents, [a.lease.task_id])
     retry.go()
     failing.result()
@@ -281,7 +281,7 @@ def test_batches_that_come_after_one_another_see_a_retry_that_overtakes_the_clos
     second = submit("b", after=(first.pk,))
     settle([verdict(take()[0], "rejected")])
     closer = race.start(close_finished, [first.pk], before="batches_batch_after a WHERE")
-    wishes.retry(first.pk)
+    retrying.retry(first.pk)
     closer.result()
     assert states(second) == {"b": "queued"}
     end(take()[0])
@@ -361,7 +361,7 @@ def test_a_cancel_and_a_retry_of_a_batch_take_turns(race, submit):
     a, _ = take()
     end(a, AttemptOutcome.ERROR)
     cancel = race.uncommitted(wishes.cancel_batch, batch.pk)
-    retry = race.start(wishes.retry, batch.pk)
+    retry = race.start(retrying.retry, batch.pk)
     cancel.go()
     with pytest.raises(wishes.Conflict):
         retry.result()
@@ -371,7 +371,7 @@ def test_a_cancel_and_a_retry_of_a_batch_take_turns(race, submit):
 def test_a_batch_that_is_just_being_retried_is_not_deleted(race, submit):
     batch = submit("a")
     end(take()[0], AttemptOutcome.REJECTED)
-    retry = race.uncommitted(wishes.retry, batch.pk)
+    retry = race.uncommitted(retrying.retry, batch.pk)
     deletion = race.start(delete_batch, batch.pk)
     retry.go()
     assert deletion.result() is False
@@ -382,7 +382,7 @@ def test_a_batch_that_is_just_being_deleted_is_not_retried(race, submit):
     batch = submit("a")
     end(take()[0], AttemptOutcome.REJECTED)
     deletion = race.start(delete_batch, batch.pk, after='UPDATE "batches_batch"')
-    retry = race.start(wishes.retry, batch.pk)
+    retry = race.start(retrying.retry, batch.pk)
     assert deletion.result() is True
     with pytest.raises(wishes.Conflict):
         retry.result()

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from batches import operations
 from batches.models import Batch, ModelProfile, Task, Workspace
-from batches.queue.claim import claim_by_id
+from batches.queue.claim_by_id import claim_by_id
 from batches.queue.lease import Effect, announce_effect
 from batches.queue.settle import settle
 from batches.queue.verdicts import Verdict

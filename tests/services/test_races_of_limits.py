@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from batches import operations
 from batches.models import Batch, Queue, Task
-from batches.queue import wishes
+from batches.queue import priorities, sealing, wishes
 from batches.states import TaskState
 from batches.submission import Item, Submission
 from tests.queueing import names, take
@@ -70,7 +70,7 @@ def test_a_queues_new_priority_reaches_a_batch_that_is_just_being_submitted(race
     def body():
         yield Item({}, id="a")
         # Everything was looked up by now, and no row of the batch is in yet.
-        wishes.set_queue_priority("default", 8)
+        priorities.set_queue_priority("default", 8)
 
     batch = operations.submit(owner, Submission(kind="noop", items=body()))
     assert batch.tasks.get().priority == 8
@@ -79,25 +79,25 @@ def test_a_queues_new_priority_reaches_a_batch_that_is_just_being_submitted(race
 def test_a_queues_new_priority_reaches_a_batch_that_is_just_being_sealed(race, submit):
     batch = submit("a")
     Batch.objects.update(sealed_at=None)
-    sealing = race.uncommitted(wishes.seal, batch.pk)
-    change = race.start(wishes.set_queue_priority, "default", 8)
-    sealing.go()
+    seal = race.uncommitted(sealing.seal, batch.pk)
+    change = race.start(priorities.set_queue_priority, "default", 8)
+    seal.go()
     change.result()
     assert batch.tasks.get().priority == 8
 
 
 def test_the_last_of_two_changes_of_a_queues_priority_wins_everywhere(race, submit):
     batch = submit("a")
-    overtaken = race.start(wishes.set_queue_priority, "default", 3, before="FOR NO KEY UPDATE")
-    wishes.set_queue_priority("default", 8)
+    overtaken = race.start(priorities.set_queue_priority, "default", 3, before="FOR NO KEY UPDATE")
+    priorities.set_queue_priority("default", 8)
     overtaken.result()
     assert batch.tasks.get().priority == Queue.objects.get(pk="default").priority == 8
 
 
 def test_a_batch_that_gives_up_its_priority_gets_the_one_its_queue_gets_meanwhile(race, submit):
     batch = submit("a", priority=2)
-    giving_up = race.uncommitted(wishes.set_batch_priority, batch.pk, None)
-    change = race.start(wishes.set_queue_priority, "default", 8)
+    giving_up = race.uncommitted(priorities.set_batch_priority, batch.pk, None)
+    change = race.start(priorities.set_queue_priority, "default", 8)
     giving_up.go()
     change.result()
     assert batch.tasks.get().priority == 8
@@ -111,7 +111,7 @@ def test_a_batchs_new_priority_reaches_the_rows_still_being_inserted(race, owner
         before='COPY "batches_task"',
     )
     batch = Batch.objects.get()
-    wishes.set_batch_priority(batch.pk, 9)
+    priorities.set_batch_priority(batch.pk, 9)
     submitting.result()
     assert batch.tasks.get().priority == 9
 
