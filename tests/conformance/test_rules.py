@@ -157,8 +157,9 @@ def test_a_limit_of_a_model_holds_over_batches_and_holds_up_nothing_else() -> No
     )
     assert len(times) == 4
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
-    first = Task.objects.filter(batch=one).order_by("started_at")
-    assert "free" in first[1].payload["models"]
+    # Its message may come to a process of a pool before that of the first one comes to another.
+    begun = Task.objects.filter(batch=one).order_by("started_at")
+    assert ["free"] in [task.payload["models"] for task in begun[:2]]
 
 
 def test_one_attempt_at_a_time_has_a_workspace_to_itself(tmp_path: Path) -> None:
