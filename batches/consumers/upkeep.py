@@ -73,13 +73,15 @@ class UpkeepThread:
                     self._turn()
                 except DatabaseError as error:
                     logger.error("upkeep failed, trying again: %s", error)  # noqa: TRY400
-                    connection.close()
+                    with using_database():
+                        connection.close()
                     # Workers that were cut off as well get time to renew what they hold.
                     self._reap_from = time.monotonic() + settings.LEASE_SECONDS / 3
                 except Exception:
                     # Without upkeep nothing is reaped: the thread must outlive what it stumbles on.
                     logger.exception("upkeep failed, trying again")
-                    connection.close()
+                    with using_database():
+                        connection.close()
         finally:
             connection.close()
 
