@@ -140,7 +140,7 @@ def test_an_agent_is_shown_where_its_model_is(
         operations.add_model("own", model="mine")
         said, told = demo()
     batch = Batch.objects.get(kind="agent")
-    assert f"agent: 1 tasks, batch {batch.pk}\n" in said
+    assert f"agent: 1 task, batch {batch.pk}\n" in said
     assert "No agent" not in told
     payload = batch.tasks.get().payload
     assert (payload["coder_model"], payload["reviewer_model"]) == (coder, reviewer)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 
 from batches.management import installation, sampling
@@ -42,7 +43,9 @@ class Command(ConsoleCommand):
             self.stderr.write(sentence)
         for batch in batches:
             if not options["json"]:
-                self.stdout.write(f"{batch.kind}: {batch.total} tasks, batch {batch.pk}")
+                self.stdout.write(
+                    f"{batch.kind}: {batch.total} task{pluralize(batch.total)}, batch {batch.pk}"
+                )
             if worked_on and not options["no_wait"]:
                 self._show(batch)
             if options["json"]:

@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connection
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils.module_loading import import_string
 
@@ -121,7 +122,8 @@ class Command(ConsoleCommand):
             self.say(sentence)
         for batch in batches:
             page = reverse("admin:batches_batch_change", args=[batch.pk])
-            self.say(f"Demo: {batch.total} tasks of {batch.kind}: {url}{page}")
+            tasks = f"{batch.total} task{pluralize(batch.total)}"
+            self.say(f"Demo: {tasks} of {batch.kind}: {url}{page}")
         self.say("Some of these fail on purpose.")
         connection.close()
 
