@@ -88,6 +88,8 @@ def test_a_second_sigterm_hands_back_at_once_at_no_cost(fleet: Fleet, tmp_path: 
         until(lambda pid=pid: gone(pid), what=f"process {pid} is gone")
     task = task_of(batch)
     assert (task.state, task.failures, outcomes(task)) == ("queued", 0, ["released"])
+    [released] = task.attempts.all()
+    assert released.error == "Handed back: its process was stopped."
     (tmp_path / "gate").touch()
     fleet.start(slots=1, up=False)
     assert outcomes(task_of(done(batch))) == ["released", "succeeded"]
