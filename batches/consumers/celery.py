@@ -88,8 +88,13 @@ for kind in registry.kinds().values():
     app.register_task(type(kind.task, (KindTask,), {"name": kind.task, "__module__": __name__})())
 
 
-def _plain_task(name: str, run: Callable[..., Any]) -> None:
+def _plain_task(name: str, work: Callable[..., Any]) -> None:
     """A task that is no row: its result is Celery's own affair."""
+
+    def run(*arguments: Any) -> Any:
+        connection.close()  # it may have broken since the last one, and nobody tries again
+        return work(*arguments)
+
     parts = {"name": name, "run": staticmethod(run), "ignore_result": False}
     app.register_task(type(name, (Task,), {**parts, "__module__": __name__})())
 
@@ -151,6 +156,15 @@ def gather_events(consumer: Any) -> None:
     events.on_send_buffered = buffered
 
 
+def let_go_of_database() -> None:
+    """Keep no connection from one turn of the event loop to the next.
+
+    Celery writes a record of its own there now and then: that of a revoke, or of a child that died.
+    A connection that the database has closed meanwhile would fail it, and all that come after.
+    """
+    connection.close()
+
+
 class Console(bootsteps.StartStopStep):  # type: ignore[misc]
     """Takes its place among the workers, and dispatches, from the first connection on."""
 
@@ -159,6 +173,8 @@ class Console(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """At each connection to the broker."""
         gather_events(parent)
+        if parent.hub is not None:
+            parent.hub.on_tick.add(let_go_of_database)
         if _dispatcher is not None:
             _dispatcher.reconnected()
 

@@ -3,7 +3,7 @@
 SQLite keeps the locks on a file in the memory of the process, beside the kernel's. A child that is
 forked while a thread holds one believes for ever that it is held; and one that inherits an open
 file believes in a lock that the kernel has not given it ("How To Corrupt An SQLite Database File",
-2.6). PostgreSQL's driver knows of forks.
+2.6). PostgreSQL's driver knows of forks, but a connection that is broken is broken in the child.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ def closed_at_a_fork(holder: Closes) -> None:
 
 
 def mind_forks() -> None:
-    """From now on, the forks of this process wait for a moment in which no thread uses SQLite."""
+    """From now on, no child of this process inherits what the main thread is connected to.
+
+    On SQLite, forks also wait for a moment in which no thread uses it.
+    """
     global _prepared  # noqa: PLW0603 - of the process, as what it registers
-    if _prepared or connection.vendor != "sqlite":
+    if connection.vendor != "sqlite":
+        os.register_at_fork(before=connections.close_all)
+        return
+    if _prepared:
         return
     _prepared = True
     _opened.update(connections.all(initialized_only=True))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery.result import AsyncResult
@@ -298,10 +299,23 @@ def test_what_control_changes_of_a_worker_is_known_to_the_dispatchers(
 
 
 def test_a_worker_at_rest_survives_a_restart_of_its_database(standing: Fleet) -> None:
-    done(submit("noop", *({} for _ in range(8))))
+    app, worker = application(), standing.workers[0]
+    first = done(submit("noop", *({} for _ in range(8))))
+    app.control.revoke(str(uuid4()), reply=True)  # its main process asks the database as well
+    before = len(worker.log)
     cut_connections()
+    asked = [app.send_task("get_group_status", [str(first.pk)], queue="default") for _ in range(4)]
+    assert all(one.get(timeout=20)["ready"] for one in asked)
+    app.control.revoke(str(uuid4()), reply=True)
+    app.control.pool_grow(1, reply=True)
+    until(lambda: Worker.objects.get(pid=worker.pid).slots == 3, what="it has one process more")
     batch = done(submit("noop", *({} for _ in range(8))))
     assert set(batch.tasks.values_list("attempt", flat=True)) == {1}
+    app.control.pool_shrink(1, reply=True)
+    until(lambda: Worker.objects.get(pid=worker.pid).slots == 2, what="it has two again")
+    said = worker.log[before:]
+    assert "Failed to mark task" not in said
+    assert "Traceback" not in said
 
 
 def test_another_pool_is_refused(standing: Fleet) -> None:
