@@ -22,7 +22,7 @@ from config.settings import TASK_KINDS
 from tests.batches import hostile
 
 # Values on both databases: what only one of them cannot store must not get as far as that.
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.django_db
 
 PLAIN, LINES = "application/json", "application/x-ndjson"
 SHIPPED = [kind for name, kind in registry.offered().items() if name in TASK_KINDS]

@@ -16,11 +16,13 @@ from django.test import Client
 from django_celery_results.models import TaskResult
 from kombu import Connection
 
+from batches import dispatch
 from batches.models import Batch, Worker
 from batches.states import TaskState
 from tests.brokers import Broker, RabbitMQ, Sentinel
 from tests.conformance.conftest import point_to
 from tests.processes.fleet import (
+    PATIENCE,
     Fleet,
     WorkerProcess,
     done,
@@ -31,11 +33,7 @@ from tests.processes.fleet import (
     until,
 )
 
-pytestmark = [
-    pytest.mark.backends("redis", "rabbitmq"),
-    pytest.mark.long,
-    pytest.mark.timeout(180),  # seconds, not minutes, on a machine that is not busy
-]
+pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
 
 
 def test_a_submission_does_not_wait_for_its_broker(
@@ -48,7 +46,7 @@ def test_a_submission_does_not_wait_for_its_broker(
         told = client.post(
             "/batch/celery/noop", {"items": [{}] * 20}, content_type="application/json"
         ).json()
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 5.0  # NUDGE_SECONDS, on a machine that may be busy
         assert told["dispatch"] == "pending"
         return UUID(told["group_id"])
 
@@ -60,11 +58,14 @@ def test_a_submission_does_not_wait_for_its_broker(
     broker.start()
     fleet.start(slots=2)
     for group in (hung, away):
-        batch = done(Batch.objects.get(pk=group), within=60)
+        batch = done(Batch.objects.get(pk=group))
         assert batch.summary["succeeded"] == 20
 
 
-def test_a_connection_that_broke_meanwhile_costs_nothing(fleet: Fleet, broker: Broker) -> None:
+def test_a_connection_that_broke_meanwhile_costs_nothing(
+    fleet: Fleet, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "NUDGE_SECONDS", PATIENCE)
     assert not submit("noop", {}).unsent
     broker.restart()
     assert not submit("noop", {}, priority=9).unsent
@@ -81,9 +82,7 @@ def test_messages_that_a_broker_lost_are_sent_again(
     until(lambda: task_of(batch).dispatched_at, what="a worker was told of it")
     broker.restart()
     (tmp_path / "gate").touch()
-    began = time.monotonic()
-    assert done(batch, within=60).summary["succeeded"] == 20
-    assert time.monotonic() - began < 60
+    assert done(batch).summary["succeeded"] == 20
     assert outcomes(task_of(done(busy))) == ["succeeded"]
 
 
@@ -97,7 +96,7 @@ def test_database_workers_stand_in_where_that_is_wanted(
         tmp_path, 9, 2, [], CELERY_BROKER_URL=fleet.broker_url, CELERY_FALLBACK="true"
     )
     fleet.workers.append(stands_in)
-    assert done(batch, within=30).summary["succeeded"] == 10
+    assert done(batch).summary["succeeded"] == 10
     assert set(batch.tasks.values_list("worker", flat=True)) == {stands_in.name}
     broker.start()
     until(lambda: "the broker is back" in stands_in.log, what="it noticed")
@@ -128,7 +127,7 @@ def test_a_failover_loses_nothing(fleet: Fleet, broker: Sentinel, tmp_path: Path
     meanwhile = submit("noop", {})
     (tmp_path / "gate").touch()
     for batch in (running, waiting, meanwhile):
-        assert done(batch, within=60).summary["succeeded"] == batch.total
+        assert done(batch).summary["succeeded"] == batch.total
     assert outcomes(task_of(running)) == ["succeeded"]
 
 
@@ -183,6 +182,6 @@ def test_quorum_queues_carry_the_same_work(fleet: Fleet, quorum: Any, tmp_path: 
     many = submit("noop", *({} for _ in range(30)))
     (tmp_path / "gate").touch()
     for batch in (running, again, many):
-        assert done(batch, within=60).summary["succeeded"] == batch.total
+        assert done(batch).summary["succeeded"] == batch.total
     assert outcomes(task_of(running)) == ["lost", "succeeded"]
     assert outcomes(task_of(again)) == ["error", "succeeded"]

@@ -169,7 +169,7 @@ def test_one_attempt_at_a_time_has_a_workspace_to_itself(tmp_path: Path) -> None
     row = operations.add_workspace("alone", folder)
     try:
         payload = {"file": str(file), "seconds": 0.1}
-        batch = done(submit("alone", *[payload] * 6, workspace="alone"), within=40)
+        batch = done(submit("alone", *[payload] * 6, workspace="alone"))
         assert batch.summary["succeeded"] == 6
         assert set(batch.tasks.values_list("attempt", flat=True)) == {1}
     finally:
@@ -357,7 +357,7 @@ def test_a_batch_of_a_real_kind_runs_in_its_workspace() -> None:
         row = operations.add_workspace("w", root)
         try:
             payloads = [{"path": "good.py"}, {"path": "bad.py"}]
-            batch = done(submit("validation", *payloads, workspace="w"), within=60)
+            batch = done(submit("validation", *payloads, workspace="w"))
             assert batch.summary["failures"] == {"rejected": 1}
             findings = task_of(batch, 1).result
             assert "F401" in str(findings)

@@ -13,7 +13,7 @@ from batches import operations
 from tests.brokers import Broker
 from tests.processes.fleet import Fleet, done, outcomes, pids, submit, task_of, until
 
-pytestmark = [pytest.mark.backends("sqs"), pytest.mark.long, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.backends("sqs"), pytest.mark.long]
 
 
 def test_tasks_run_are_tried_again_cancelled_and_retried(

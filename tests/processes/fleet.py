@@ -24,8 +24,11 @@ from batches.submission import Item, Submission
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
+PATIENCE = 60.0
+"""Seconds for what takes a moment, on a machine that may be busy."""
 
-def until(look: Callable[[], T], *, within: float = 20.0, what: str = "") -> T:
+
+def until(look: Callable[[], T], *, within: float = PATIENCE, what: str = "") -> T:
     """The first true answer; fails when there is none in time."""
     deadline = time.monotonic() + within
     while not (seen := look()):
@@ -137,7 +140,7 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
-    def ends(self, *, within: float = 20.0) -> int:
+    def ends(self, *, within: float = PATIENCE) -> int:
         """Its exit code."""
         return self.process.wait(timeout=within)
 
@@ -224,7 +227,7 @@ def submit(kind: str, *payloads: dict[str, Any], **options: Any) -> Batch:
     return operations.submit(owner, Submission(kind=kind, items=items, **options))
 
 
-def done(batch: Batch, *, within: float = 20.0) -> Batch:
+def done(batch: Batch, *, within: float = PATIENCE) -> Batch:
     """The batch, once it is closed."""
 
     def closed() -> Batch | None:

@@ -94,7 +94,7 @@ def test_patches_wait_for_a_person_who_applies_or_discards_them(
 ) -> None:
     folder = Path(space.path)
     items = tasks("a", "b", "c", b=("a",))
-    batch = done(submit("agent", *items, workspace="space", options=OPTIONS), within=50)
+    batch = done(submit("agent", *items, workspace="space", options=OPTIONS))
     assert batch.summary["succeeded"] == 3, [task.error for task in batch.tasks.all()]
     a, b, c = (named(batch, name) for name in "abc")
     assert [task.result["applied"] for task in (a, b, c)] == ["pending"] * 3
@@ -129,7 +129,7 @@ def test_no_task_dies_of_a_model_server_that_is_away_for_a_while(
         what="both tasks wait for it",
     )
     models.start()
-    assert done(batch, within=50).summary["succeeded"] == 2
+    assert done(batch).summary["succeeded"] == 2
     assert {task.failures for task in batch.tasks.all()} == {0}
     assert outcomes(task_of(batch))[-1] == "succeeded"
     assert (Path(space.path) / "a.txt").read_text() == "a.txt\n"
@@ -142,7 +142,7 @@ def test_a_cancelled_task_leaves_nothing_in_the_repository(
     models.answer = hanging = Hanging(models)
     fleet.start(slots=1, OLLAMA_BASE_URL=models.url)
     batch = submit("agent", *tasks("a"), workspace="space", options=OPTIONS)
-    until(lambda: hanging.asked, within=30, what="the model is asked")
+    until(lambda: hanging.asked, what="the model is asked")
     folder = Path(space.path)
     assert len(git(folder, "worktree", "list").splitlines()) == 2
     operations.cancel_task(task_of(batch))
@@ -175,7 +175,7 @@ def test_variants_are_compared_by_what_a_real_worker_found(
         Variant("checked", {"check_command": "pytest -q no_such_test.py"}),
     )
     wanted = {"workspace": "space", "options": OPTIONS | {"max_loops": 1}, "variants": variants}
-    batch = done(submit("agent", *tasks("a", "b"), **wanted), within=50)
+    batch = done(submit("agent", *tasks("a", "b"), **wanted))
     plain, checked = figures(columns([batch]))
     errors = [task.error for task in batch.tasks.all()]
     assert (plain.passed, plain.judged) == (2, 2), errors

@@ -80,7 +80,6 @@ def check_attempts() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(150)
 def test_ten_kills_lose_nothing_and_double_no_result(fleet: Fleet, tmp_path: Path) -> None:
     chance = random.Random()
     effects = tmp_path / "effects"

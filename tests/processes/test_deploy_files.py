@@ -20,11 +20,7 @@ import pytest
 from tests.processes.installation import descendants, gone, until
 from tests.processes.shipped import FILLED, Container, Image
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(180),  # seconds, not minutes, on a machine that is not busy
-    pytest.mark.either,
-]
+pytestmark = [pytest.mark.long, pytest.mark.either]
 
 
 def free_port() -> int:

@@ -9,10 +9,7 @@ import pytest
 from tests.fuzzing.campaign import Tally, run
 from tests.fuzzing.console import served
 
-pytestmark = [
-    pytest.mark.timeout(180),  # seconds, not minutes, on a machine that is not busy
-    pytest.mark.either,
-]
+pytestmark = pytest.mark.either
 
 
 def test_made_up_requests_are_answered_as_the_document_says(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.real_project import RealProject, real_project
 __all__ = ["real_project"]
 
 # What the processors answer does not depend on the database.
-pytestmark = [pytest.mark.timeout(180), pytest.mark.long, pytest.mark.either]
+pytestmark = [pytest.mark.long, pytest.mark.either]
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ from tests.processes.installation import (
     until,
 )
 
-pytestmark = pytest.mark.timeout(180)  # seconds, not minutes, on a machine that is not busy
-
 
 @pytest.fixture
 def installation(tmp_path: Path, database_url: str) -> Iterator[Installation]:

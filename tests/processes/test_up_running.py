@@ -10,10 +10,7 @@ import pytest
 
 from tests.processes.installation import Installation, ended_afterwards, until
 
-pytestmark = [
-    pytest.mark.timeout(180),  # seconds, not minutes, on a machine that is not busy
-    pytest.mark.either,
-]
+pytestmark = pytest.mark.either
 
 
 @pytest.fixture(scope="module")
