@@ -16,12 +16,13 @@ from django.db import connection
 from kombu import Connection
 from pytest_django import DjangoDbBlocker
 
+from batches import dispatch
 from batches.backends import brokers
 from batches.models import Worker
 from tests.brokers import Broker, RabbitMQ, Redis, Sentinel, Sqs
 from tests.postgres import Postgres
 from tests.processes.conftest import seven_queues, transactional_db, wipe
-from tests.processes.fleet import Fleet
+from tests.processes.fleet import PATIENCE, Fleet
 
 __all__ = ["transactional_db"]
 
@@ -101,6 +102,12 @@ def point_to(url: str, environment: dict[str, Any]) -> None:
 
 def fleet_of(broker: Broker | None, folder: Path) -> Fleet:
     return Fleet(folder, broker.url, **broker.environment) if broker else Fleet(folder)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that takes more than a moment on a busy machine is told in time all the same."""
+    monkeypatch.setattr(dispatch, "NUDGE_SECONDS", PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -166,15 +166,11 @@ def test_one_attempt_at_a_time_has_a_workspace_to_itself(tmp_path: Path) -> None
     User.objects.create_superuser("tester")
     folder, file = tmp_path / "space", tmp_path / "lines"
     folder.mkdir()
-    row = operations.add_workspace("alone", folder)
-    try:
-        payload = {"file": str(file), "seconds": 0.1}
-        batch = done(submit("alone", *[payload] * 6, workspace="alone"))
-        assert batch.summary["succeeded"] == 6
-        assert set(batch.tasks.values_list("attempt", flat=True)) == {1}
-    finally:
-        Batch.objects.all().delete()
-        operations.remove_workspace(row)
+    operations.add_workspace("alone", folder)
+    payload = {"file": str(file), "seconds": 0.1}
+    batch = done(submit("alone", *[payload] * 6, workspace="alone"))
+    assert batch.summary["succeeded"] == 6
+    assert set(batch.tasks.values_list("attempt", flat=True)) == {1}
     written = [line.split() for line in file.read_text().splitlines()]
     assert [what for _, what in written] == ["begins", "ends"] * 6
     assert all(
@@ -347,23 +343,17 @@ def test_a_file_is_written_once_for_each_task(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_a_real_kind_runs_in_its_workspace() -> None:
-
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o777)
         (root / "good.py").write_text("x = 1\n")
         (root / "bad.py").write_text("import os\n")
         User.objects.create_superuser("tester")
-        row = operations.add_workspace("w", root)
-        try:
-            payloads = [{"path": "good.py"}, {"path": "bad.py"}]
-            batch = done(submit("validation", *payloads, workspace="w"))
-            assert batch.summary["failures"] == {"rejected": 1}
-            findings = task_of(batch, 1).result
-            assert "F401" in str(findings)
-        finally:
-            Batch.objects.all().delete()
-            operations.remove_workspace(row)
+        operations.add_workspace("w", root)
+        payloads = [{"path": "good.py"}, {"path": "bad.py"}]
+        batch = done(submit("validation", *payloads, workspace="w"))
+        assert batch.summary["failures"] == {"rejected": 1}
+        assert "F401" in str(task_of(batch, 1).result)
 
 
 @pytest.mark.backends("redis", "rabbitmq")

@@ -25,18 +25,20 @@ from batches.models import (
     Decision,
     Dependency,
     LogLine,
+    McpServer,
     ModelProfile,
     Queue,
     Resource,
     Start,
     Task,
     Worker,
+    Workspace,
 )
 from tests.processes.fleet import Fleet
 
 WRITTEN = (
     Artefact, LogLine, Dependency, Decision, Attempt, Task, Batch, Start, Resource, Chore,
-    ModelProfile, User, TaskResult,
+    Workspace, McpServer, ModelProfile, User, TaskResult,
 )  # fmt: skip
 seven_queues = import_module("batches.migrations.0002_queues_groups_and_tuning")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 
 from batches import operations
-from batches.models import Batch, Task
+from batches.models import Task
 from batches.states import Failure, TaskState
 from tests.model_protocol import Asked, Reply, call, say
 from tests.model_server import ModelServer
@@ -64,12 +63,10 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def workspace(fleet: Fleet, repository: Path) -> Iterator[str]:
+def workspace(fleet: Fleet, repository: Path) -> str:
     User.objects.create_superuser("tester")
     row = operations.add_workspace("shared", repository)
-    yield row.name
-    Batch.objects.filter(workspace=row).delete()
-    operations.remove_workspace(row)
+    return row.name
 
 
 def has(repository: Path, number: int) -> bool:

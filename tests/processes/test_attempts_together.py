@@ -60,14 +60,11 @@ class Worker:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
+def workspace(transactional_db: None, tmp_path: Path) -> Workspace:
     User.objects.create_superuser("tester")
     folder = tmp_path / "space"
     folder.mkdir()
-    row = operations.add_workspace("space", folder)
-    yield row
-    Batch.objects.all().delete()
-    row.delete()
+    return operations.add_workspace("space", folder)
 
 
 @pytest.fixture

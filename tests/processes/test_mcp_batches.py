@@ -14,7 +14,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from batches import operations
-from batches.models import Batch, McpServer, Task
+from batches.models import McpServer, Task
 from batches.states import TaskState
 from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers, servers_on
 from tests.processes.fleet import Fleet, done, submit, task_of, until
@@ -35,13 +35,10 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def workspace(standing: Fleet, folder: Path) -> Iterator[str]:
+def workspace(standing: Fleet, folder: Path) -> str:
     User.objects.create_superuser("tester")
     row = operations.add_workspace("w", folder)
-    yield row.name
-    Batch.objects.all().delete()
-    operations.remove_workspace(row)
-    McpServer.objects.all().delete()
+    return row.name
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 
 from batches import operations
-from batches.models import Batch, Resource, Task
+from batches.models import Resource, Task
 from batches.states import Failure, TaskState
 from tests.processes.fleet import Fleet, done, submit, until
 from tests.small_model import MODEL, SmallModel
@@ -24,7 +23,7 @@ SECONDS_EACH = 40
 
 
 @pytest.fixture
-def workspace(fleet: Fleet, tmp_path: Path) -> Iterator[str]:
+def workspace(fleet: Fleet, tmp_path: Path) -> str:
     root = tmp_path / "calc"
     root.mkdir()
     (root / "calc.py").write_text("def add(a, b):\n    return a - b\n")
@@ -33,9 +32,7 @@ def workspace(fleet: Fleet, tmp_path: Path) -> Iterator[str]:
         subprocess.run(["git", *identity, *words], cwd=root, check=True)
     User.objects.create_superuser("tester")
     row = operations.add_workspace("calc", root)
-    yield row.name
-    Batch.objects.filter(workspace=row).delete()
-    operations.remove_workspace(row)
+    return row.name
 
 
 def test_tasks_on_a_real_model_outlive_its_server(fleet: Fleet, workspace: str) -> None:
