@@ -45,9 +45,11 @@ def take(user: User, key: str) -> SubmissionKey:
         mine = SubmissionKey(user=user, key=key)
         SubmissionKey.objects.bulk_create([mine], ignore_conflicts=True)
         found = SubmissionKey.objects.select_related("batch").filter(user=user, key=key).first()
+        if found is not None and found.pk == mine.pk:
+            return found
         if found is None or _removed(found):
             continue
-        if found.pk != mine.pk and found.batch is None:
+        if found.batch is None:
             raise KeyInUse
         return found
 

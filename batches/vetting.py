@@ -154,6 +154,8 @@ def _workspace(owner: User, name: str | None, errors: Errors) -> Workspace | Non
 
 
 def _predecessors(owner: User, ids: tuple[UUID, ...], errors: Errors) -> list[Batch]:
+    if not ids:
+        return []
     found = {batch.pk: batch for batch in Batch.objects.visible_to(owner).filter(pk__in=ids)}
     for index, batch_id in enumerate(ids):
         if batch_id not in found:

@@ -13,6 +13,9 @@ from kombu import Exchange, Queue
 from batches.backends import brokers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+# Celery runs the checks of the pages too, for as long as the rest of its start, and says nothing of
+# what they found: its workers run their own.
+os.environ["CELERY_SKIP_CHECKS"] = "true"
 
 PRIORITIES = {
     "high_priority": 10,

@@ -21,11 +21,13 @@ from celery.exceptions import Ignore, Retry
 from celery.utils.functional import maybe_list
 from celery.worker import control, state
 from django.conf import settings
+from django.core import checks
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils.module_loading import import_string
 
 from batches import identity, registry
+from batches.checks import WORKER
 from batches.consumers.celery_tasks import (
     cleanup_old_results,
     dispatch_batch,
@@ -188,6 +190,15 @@ class Console(bootsteps.StartStopStep):  # type: ignore[misc]
 app.steps["consumer"].add(Console)
 
 
+def _check() -> None:
+    """What ``manage.py worker`` checks too."""
+    found = checks.run_checks(tags=[WORKER])
+    for message in found:
+        logger.log(message.level, "%s", message)
+    if any(message.is_serious() for message in found):
+        raise SystemExit(" ".join(str(message) for message in found if message.is_serious()))
+
+
 def _announce(sender: Any, **_: Any) -> None:
     """Before the pool is forked: its processes claim in the worker's name.
 
@@ -198,6 +209,7 @@ def _announce(sender: Any, **_: Any) -> None:
     gc.collect()
     gc.freeze()
     mind_forks()
+    _check()
     if sender.pool_cls.__module__ != "celery.concurrency.prefork":
         raise SystemExit("Tasks are killed with their process: the pool must be --pool=prefork.")
     try:

@@ -323,6 +323,13 @@ def test_another_pool_is_refused(standing: Fleet) -> None:
     assert "--pool=prefork" in worker.log
 
 
+@pytest.mark.backends("redis")
+def test_settings_that_do_not_hold_are_refused(standing: Fleet) -> None:
+    worker = standing.start(up=False, CELERY_QUORUM_QUEUES="true")
+    assert worker.ends() != 0
+    assert "CELERY_QUORUM_QUEUES is true" in worker.log
+
+
 def test_celerys_clients_can_ask_by_tasks(standing: Fleet) -> None:
     app = application()
     batch = done(submit("noop", {}, {}))
