@@ -198,11 +198,10 @@ class VariantsSchema(OpenApiSerializerFieldExtension):
     target_class = "batches.api.submissions.Variants"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> Schema:
-        options = {**self.target.own(), **self.target.options()}
-        properties = {
-            name: auto_schema._map_serializer_field(field, direction)  # noqa: SLF001
-            for name, field in options.items()
-        }
+        properties: Schema = {}
+        for name, field in {**self.target.own(), **self.target.options()}.items():
+            properties[name] = auto_schema._map_serializer_field(field, direction)  # noqa: SLF001
+            auto_schema._insert_field_validators(field, properties[name])  # noqa: SLF001
         one: Schema = {"type": "object", "properties": properties, "required": ["name"]}
         if not self.target.open:
             one["additionalProperties"] = False

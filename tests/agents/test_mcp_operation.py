@@ -32,6 +32,8 @@ from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers, s
 
 __all__ = ["npm_servers"]
 
+pytestmark = pytest.mark.long
+
 DYING = Path(__file__).resolve().parent.parent / "mcp_dying_server.py"
 
 

@@ -173,6 +173,12 @@ def test_options_tell_the_methods_of_every_address(client_of, admin):
         ("/batch/noop", {"items": [{}], "timeout": 3301}),
         ("/batch/noop", {"items": [{}], "labels": [""]}),
         ("/batch/noop", {"items": [{"id": ""}]}),
+        ("/batch/noop", {"items": [{}], "variants": [{"name": ""}]}),
+        ("/batch/noop", {"items": [{}], "variants": [{"name": "a", "queue": "b" * 41}]}),
+        (
+            "/batch/validation",
+            {"targets": [{"path": "a"}], "variants": [{"name": "b", "checks": []}]},
+        ),
         ("/batch/validation", {"targets": [{"path": ""}]}),
         ("/batch/validation", {"targets": [{"path": "a"}], "checks": []}),
         ("/batch/mcp-operations", {"operations": [{"tool": "a", "arguments": ["b"]}]}),

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Request, expect
 from tests.browser.console import Console
 from tests.processes.installation import until
 
-pytestmark = pytest.mark.sqlite_only
+pytestmark = [pytest.mark.sqlite_only, pytest.mark.long]
 
 FAR_OFF = "2100-01-01T00:00:00Z"
 PAGES = ("", "batches/batch/", "batches/batch/add/", "batches/mcpserver/add/", "batches/worker/")

@@ -16,7 +16,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
 from schemathesis.generation.case import Case
 from schemathesis.hooks import HookContext
-from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
+from schemathesis.openapi.checks import JsonSchemaError, RejectedPositiveData, UseAfterFree
 
 from batches.api.keys import HEADER, VISIBLE
 from tests.fuzzing.unsaid import is_unsaid
@@ -114,9 +114,9 @@ def as_lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @schemathesis.deserializer(JSON_LINES)
 def first_line(context: schemathesis.DeserializationContext, response: Response) -> Any:
-    """The schema is that of a line; all of them must be JSON."""
+    """The schema is that of a line; all of them must be JSON. There may be none."""
     lines = [json.loads(line) for line in response.content.splitlines()]
-    return lines[0]
+    return lines[0] if lines else None
 
 
 def map_case(context: HookContext, case: Case) -> Case:
@@ -132,6 +132,8 @@ def filter_failure(context: HookContext, failure: Failure, case: Case, response:
     match failure:
         case AcceptedNegativeData() | RejectedPositiveData() if response.status_code == 414:
             return False  # too long an address is refused whatever else it says
+        case JsonSchemaError() if not response.content:
+            return not response.headers["content-type"][0].startswith(JSON_LINES)
         case UseAfterFree():
             # To delete a batch is to cancel it: it stays to be looked at.
             return failure.operation != "DELETE /batch/{id}"

@@ -6,19 +6,22 @@ import re
 
 UNSAID = {
     # Which rows there are.
-    r"workspace|.*\.server|groups|after\[\d+\]": r"There is no (workspace|server|group|batch) ",
-    r"queue": r"'.*' is not one of agent_tasks, ",
+    r"workspace|.*\.server|groups|after\[\d+\]|resume": r"There is no "
+    r"(workspace|server|group|batch) ",
+    r"other": r"Must be another batch of kind ",
+    r"(variants\[\d+\]\.)?queue": r"'.*' is not one of agent_tasks, ",
     r"cursor": r"Invalid cursor\.",
     r"name": r"Workspace with this Name already exists\.|Is taken\.",
     # What time it is.
     r"deadline": r"Is in the past\.",
     r"run_at": r"Must be before the deadline\.",
-    # What items say of each other.
+    # What items and variants say of each other.
     r".*\.id": r".* is also the id of item \d",
+    r"variants\[\d+\]\.name": r".* is also the name of variant \d",
     r".*\.depends_on(\[\d+\])?": r"No item of this batch has the id |Goes in a circle: ",
     # Which fields go together.
     r"workspace": r"(This kind of task|The server filesystem) works in a workspace: name one\.",
-    r"check_command": r"takes the place of checks",
+    r"(variants\[\d+\]\.)?check_command": r"takes the place of checks",
     r"command": r"Give either a command \(stdio\) or a url \(HTTP\)\.",
     r"operations\[\d+\]\.\w+": r"is not for the type |must be the (name|text) ",
     # What this machine has, and lets tasks do.

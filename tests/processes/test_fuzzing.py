@@ -9,7 +9,7 @@ import pytest
 from tests.fuzzing.campaign import Tally, run
 from tests.fuzzing.console import served
 
-pytestmark = pytest.mark.either
+pytestmark = [pytest.mark.either, pytest.mark.long]
 
 
 def test_made_up_requests_are_answered_as_the_document_says(tmp_path: Path) -> None:
