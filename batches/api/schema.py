@@ -21,7 +21,7 @@ from batches.api.fields import Listing, Text
 from batches.api.filters import TrueOrFalseFilter, WholeNumberFilter
 from batches.api.fleet import Variables
 from batches.api.problems import MEDIA_TYPE
-from batches.api.renderers import Csv, JsonLines
+from batches.api.renderers import Csv, JsonLines, RequestResults
 from batches.api.submissions import ItemFields, SubmissionFields
 
 Schema = dict[str, Any]
@@ -183,7 +183,10 @@ class ConsoleSchema(AutoSchema):
             }
         streamed = answer.get("content", {})
         if JsonLines.media_type in streamed:
-            streamed[JsonLines.media_type]["schema"] |= {"description": "One of these a line."}
+            lines = streamed[JsonLines.media_type]
+            if RequestResults in self.view.renderer_classes:
+                lines["schema"] = {"anyOf": [lines["schema"], schema_parts.REQUEST_RESULT]}
+            lines["schema"] |= {"description": "One of these a line."}
         if Csv.media_type in streamed:
             streamed[Csv.media_type]["schema"] = {"type": "string"}
         for media_type, content in streamed.items():

@@ -68,6 +68,33 @@ PROBLEM: Schema = {
     "required": ["type", "title", "status", "detail", "instance"],
 }
 
+REQUEST_RESULT: Schema = {
+    "type": "object",
+    "description": "A line with `?format=openai`.",
+    "properties": {
+        "id": {"type": "string", "format": "uuid"},
+        "custom_id": _TEXT,
+        "response": {
+            "type": ["object", "null"],
+            "properties": {
+                "status_code": {"type": "integer", "enum": [200, 422]},
+                "request_id": {"type": "string", "format": "uuid"},
+                "body": {"description": "The result of the task."},
+            },
+            "required": ["status_code", "request_id", "body"],
+        },
+        "error": {
+            "type": ["object", "null"],
+            "properties": {"code": _TEXT, "message": _TEXT},
+            "required": ["code", "message"],
+        },
+        "variant": _TEXT,
+    },
+    "required": ["id", "custom_id", "response", "error"],
+    "additionalProperties": False,
+}
+"""What ``exports.request_results`` writes."""
+
 TOO_LONG: Schema = {
     "description": "The address is longer than 4,094 bytes. The web server says so, in HTML.",
     "content": {"text/html": {"schema": {"type": "string"}}},

@@ -210,13 +210,14 @@ def test_a_schema_refuses_what_its_call_refuses(address, body, client_of, admin)
     assert response.status_code == 400
 
 
-def test_a_line_of_the_results_fits_its_schema(work, client_of, operator):
-    response = client_of(operator).get(f"/batch/{work['batch']}/results")
+@pytest.mark.parametrize(("form", "alone", "count"), [("jsonl", 0, 3), ("openai", 1, 2)])
+def test_a_line_of_the_results_fits_its_schema(form, alone, count, work, client_of, operator):
+    response = client_of(operator).get(f"/batch/{work['batch']}/results?format={form}")
     schema = answer_schema("GET", "/batch/{id}/results", response)
     lines = b"".join(response).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == count
     for line in lines:
-        validator(schema).validate(json.loads(line))
+        validator(schema["anyOf"][alone]).validate(json.loads(line))
 
 
 def test_the_headers_of_a_submission_are_told(client_of, operator, red):

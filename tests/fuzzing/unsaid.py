@@ -38,6 +38,7 @@ UNSAID = {
     r"targets|modules|operations": r"Must hold at least one item\.",
     # Grammars beyond a readable pattern.
     r".*\.path": r"must (be a path|not contain|use / between|be relative)|is longer than a path",
+    r"(variants\[\d+\]\.)?(coder|reviewer)_model": r"must be the name of a model, ",
     r"url": r"Must (be an address|hold no user) ",
     r"operations\[\d+\]\.arguments.*": r"Null characters|Nested more than 32 levels",
 }
