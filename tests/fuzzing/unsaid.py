@@ -9,7 +9,7 @@ UNSAID = {
     r"workspace|.*\.server|groups|after\[\d+\]|resume": r"There is no "
     r"(workspace|server|group|batch) ",
     r"other": r"Must be another batch of kind ",
-    r"(variants\[\d+\]\.)?queue": r"'.*' is not one of agent_tasks, ",
+    r"(variants\[\d+\]\.)?queue": r"['\"].*['\"] is not one of agent_tasks, ",
     r"cursor": r"Invalid cursor\.",
     r"name": r"Workspace with this Name already exists\.|Is taken\.",
     # What time it is.
