@@ -23,8 +23,10 @@ FIELDS = (
     "protocol", "endpoint", "model", "num_ctx", "temperature", "keep_alive", "secret", "parallel",
     *LIMITS, "enabled",
 )  # fmt: skip
-KEEP_ALIVE = re.compile(r"\A(-?[0-9]{1,9}|([0-9]+(\.[0-9]+)?(h|m|s|ms))+)\Z")
-"""Ollama's: seconds, or a duration as Go writes it; a negative number keeps it for ever."""
+KEEP_ALIVE = re.compile(r"\A(-?[0-9]{1,9}|([0-9]+(\.[0-9]+)?(h|m|s|ms))+)?\Z")
+"""Ollama's: seconds, or a duration as Go writes it; a negative number keeps it for ever. Or empty:
+as the server is set up."""
+NO_TIME = "Must be a time such as 10m or 1h30m; -1 is for ever."
 ONLY_OLLAMA = ("num_ctx", "keep_alive")
 
 
@@ -90,8 +92,8 @@ def _checked_endpoint(endpoint: str) -> str:
 
 
 def _check_keep_alive(keep_alive: str) -> None:
-    if keep_alive and not KEEP_ALIVE.match(keep_alive):
-        raise ValueError("Must be a time such as 10m or 1h30m; -1 is for ever.")
+    if not KEEP_ALIVE.match(keep_alive):
+        raise ValueError(NO_TIME)
 
 
 def _check_secret(secret: str) -> None:

@@ -13,6 +13,7 @@ from batches.api.answers import BatchAnswer, LogLineAnswer, TaskAnswer
 from batches.api.compared import Compared, ComparedItem
 from batches.api.fleet import QueueAnswer, WorkspaceAnswer
 from batches.api.on_celery import CeleryGroupAnswer, CeleryTaskAnswer, GroupStarted
+from batches.api.profiles import ModelCheckAnswer, ProfileAnswer
 from batches.api.servers import CheckAnswer, ServerAnswer
 from batches.api.stats import WorkerAnswer
 from batches.states import Failure, TaskState
@@ -230,6 +231,16 @@ CALLS: dict[str, Call] = {
         "Remove an MCP server; operations that still wait for it are rejected", None, 204
     ),
     "McpServers.check": Call("Can an MCP server be reached? Seconds, not minutes", CheckAnswer),
+    "Models.list": Call("Models with a profile, by name", ProfileAnswer, many=True),
+    "Models.create": Call("Say how a model is reached", ProfileAnswer, 201, tells=LOCATION),
+    "Models.retrieve": Call("How one model is reached", ProfileAnswer),
+    "Models.partial_update": Call(
+        "Change how a model is reached, or what tasks may ask of it", ProfileAnswer
+    ),
+    "Models.destroy": Call(
+        "Forget how a model is reached; its name is one of Ollama's again", None, 204
+    ),
+    "Models.check": Call("Has its server got the model? Seconds, not minutes", ModelCheckAnswer),
 }  # fmt: skip
 """View and action (of a plain view: method) → the call."""
 

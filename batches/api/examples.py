@@ -21,6 +21,7 @@ from batches.api.story import (
     LINE,
     LOG_LINE,
     METRICS,
+    MODEL,
     OPTIONS,
     QUEUE,
     SAID,
@@ -51,6 +52,10 @@ BODIES: dict[str, JSON] = {
         name: SERVER[name] for name in ("name", "url", "headers", "secrets", "tools", "groups")
     },
     "McpServers.partial_update": {"enabled": False},
+    "Models.create": {
+        name: MODEL[name] for name in ("name", "endpoint", "num_ctx", "keep_alive", "parallel")
+    },
+    "Models.partial_update": {"parallel": 4},
 }  # fmt: skip
 """Call → body; one that is not here asks for nothing, or is a submission."""
 
@@ -115,6 +120,14 @@ ANSWERS: dict[str, Any] = {
     "McpServers.retrieve": SERVER,
     "McpServers.partial_update": SERVER | {"enabled": False},
     "McpServers.check": {"ok": True, "reason": "", "seconds": 0.4, "tools": 3},
+    "Models.list": page(MODEL),
+    "Models.create": MODEL,
+    "Models.retrieve": MODEL,
+    "Models.partial_update": MODEL | {"parallel": 4},
+    "Models.check": {
+        "ok": True, "reason": "", "seconds": 0.1, "endpoint": "http://gpu1:11434",
+        "model": "qwen2.5-coder:7b", "version": "0.13.0", "loaded": False, "running": [],
+    },
 }  # fmt: skip
 """Call, and where that matters the media type → answer."""
 

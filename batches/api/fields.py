@@ -84,6 +84,16 @@ class Integer(serializers.IntegerField):
         return data
 
 
+class Number(serializers.FloatField):
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise wrong_type("a number", data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise serializers.ValidationError("Is too large.") from None
+
+
 class Boolean(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):

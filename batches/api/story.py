@@ -170,6 +170,13 @@ SERVER: JSON = {
     "tools": ["search"], "timeout": 60, "connect_timeout": 10, "enabled": True,
     "groups": ["operator"], "created_at": MADE,
 }  # fmt: skip
+MODEL: JSON = {
+    "id": ID, "name": "qwen2.5-coder:7b", "protocol": "ollama", "endpoint": "http://gpu1:11434",
+    "model": "", "num_ctx": 32768, "temperature": None, "keep_alive": "30m", "secret": "",
+    "parallel": 2, "max_requests": 60, "max_tool_calls": 300, "max_tokens": 400_000,
+    "max_files": 50, "max_bytes": 1_048_576, "request_timeout": 300, "enabled": True,
+    "created_at": MADE,
+}  # fmt: skip
 ENDED: JSON = {"queued": 0, "running": 0, "succeeded": 41, "failed": 1, "cancelled": 0}
 FIGURES: JSON = {
     "totals": {"state": ENDED, "kind": {"test": ENDED}, "queue": {"tests": ENDED}},

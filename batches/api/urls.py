@@ -14,6 +14,7 @@ from batches.api.health import Live, Ready
 from batches.api.metrics import Metrics
 from batches.api.nothing import NothingHere
 from batches.api.on_celery import CeleryGroup, CelerySubmissions, CeleryTask
+from batches.api.profiles import Models
 from batches.api.servers import McpServers
 from batches.api.stats import Stats
 from batches.api.tasks import Tasks
@@ -24,6 +25,7 @@ router.register("batch/tasks", Tasks, "task")
 router.register("batch/queues", Queues, "queue")
 router.register("batch/workspaces", Workspaces, "workspace")
 router.register("batch/mcp-servers", McpServers, "mcp-server")
+router.register("batch/models", Models, "model")
 router.register("batch", Batches, "batch")
 
 urlpatterns: list[URLPattern | URLResolver] = [

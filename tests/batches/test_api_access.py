@@ -11,7 +11,7 @@ from django.urls import get_resolver
 
 from batches import registry
 from batches.api.urls import urlpatterns
-from batches.models import Artefact, Batch, McpServer, Queue, Task, Workspace
+from batches.models import Artefact, Batch, McpServer, ModelProfile, Queue, Task, Workspace
 from batches.states import AttemptOutcome
 from config.settings import TASK_KINDS
 from tests.batches.reviewed import with_patch
@@ -71,6 +71,12 @@ CALLS = {
     ("PATCH", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 200),
     ("DELETE", "/batch/mcp-servers/reds"): (401, 403, 403, 403, 403, 204),
     ("POST", "/batch/mcp-servers/reds/check"): (401, 403, 403, 403, 403, 200),
+    ("GET", "/batch/models"): (401, 403, 200, 200, 200, 200),
+    ("POST", "/batch/models"): (401, 403, 403, 403, 403, 201),
+    ("GET", "/batch/models/{model}"): (401, 403, 200, 200, 200, 200),
+    ("PATCH", "/batch/models/{model}"): (401, 403, 403, 403, 403, 200),
+    ("DELETE", "/batch/models/{model}"): (401, 403, 403, 403, 403, 204),
+    ("POST", "/batch/models/{model}/check"): (401, 403, 403, 403, 403, 200),
     ("POST", "/batch/celery/agent-tasks"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/celery/validation"): (401, 403, 403, 202, 400, 202),
     ("POST", "/batch/celery/tests"): (401, 403, 403, 202, 400, 202),
@@ -94,6 +100,8 @@ BODIES = {
     ("PATCH", "/batch/workspaces/red"): {"environment": {}},
     ("POST", "/batch/mcp-servers"): {"name": "fresh", "command": ["server"]},
     ("PATCH", "/batch/mcp-servers/reds"): {"timeout": 5},
+    ("POST", "/batch/models"): {"name": "fresh:1b"},
+    ("PATCH", "/batch/models/{model}"): {"parallel": 5},
 }
 BODIES |= {
     (method, address.replace("/batch/", "/batch/celery/")): body
@@ -141,6 +149,7 @@ def places(make_user, make_batch, make_workspace, red, finish, settings, monkeyp
         "patched": patched.pk,
         "group": group.pk,
         "told": group.tasks.get().pk,
+        "model": ModelProfile.objects.create(name="small:1b", endpoint="http://127.0.0.1:9").pk,
     }
     artefact.file.delete()
 
@@ -190,7 +199,9 @@ def served():
 
 def test_the_table_names_every_method_of_every_address():
     """One that is added later must say here who may call it; so must a new kind."""
-    ids = dict.fromkeys(("batch", "task", "failed", "patched", "group", "told"), str(UUID(int=0)))
+    ids = dict.fromkeys(
+        ("batch", "task", "failed", "patched", "group", "told", "model"), str(UUID(int=0))
+    )
     asked = {
         (get_resolver().resolve(address.format(**ids)).url_name, method)
         for (method, address), expected in CALLS.items()
@@ -227,7 +238,7 @@ def test_the_refused_changed_nothing(client_of, places, viewer, stranger, nobody
     def rows():
         return [
             list(model.objects.order_by("pk").values())
-            for model in (Batch, Task, Queue, Workspace, McpServer)
+            for model in (Batch, Task, Queue, Workspace, McpServer, ModelProfile)
         ]
 
     before = rows()

@@ -66,6 +66,7 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
     operations.add_workspace("unused", tmp_path)
     operations.add_mcp_server("search", url="http://127.0.0.1:9/mcp", tools=["search"])
     operations.add_mcp_server("unused", url="http://127.0.0.1:9/mcp")
+    model = operations.add_model("other:1b", endpoint="http://127.0.0.1:9")
     Worker.objects.create(name="w1", backend="database", host="h", pid=1, slots=2)
 
     def made(kind, outcome, result, backend="database", item=None):
@@ -99,7 +100,7 @@ def world(settings, monkeypatch, tmp_path, make_batch, make_workspace, admin, fi
     LogLine.objects.create(task=agent[1], **said)
     yield {
         "/batch/celery/group/{id}": celery[0].pk, "/batch/celery/task/{id}": celery[1].pk,
-        "/batch/{id}/sarif": checked[0].pk,
+        "/batch/{id}/sarif": checked[0].pk, "/batch/models": model.pk,
         "PATCH /batch/{id}": waits[0].pk, "DELETE /batch/{id}": waits[0].pk,
         "/batch/{id}": ran[0].pk, "/batch/tasks/{id}": ran[1].pk,
         "PATCH /batch/tasks/{id}": waits[1].pk, "/batch/tasks/{id}/cancel": waits[1].pk,

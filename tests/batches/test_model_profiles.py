@@ -149,3 +149,59 @@ def test_each_change_is_in_the_history(admin) -> None:
         "Changed: num ctx, secret, over the API.",
         "Removed, over the API.",
     ]
+
+
+def test_a_model_is_added_changed_checked_and_forgotten_over_the_api(
+    client_of: Any, admin: Any, viewer: Any
+) -> None:
+    client = client_of(admin)
+    made = client.post("/batch/models", {"name": "big", "endpoint": "http://127.0.0.1:9/v1"})
+    assert made.status_code == 201
+    assert made.json()["endpoint"] == "http://127.0.0.1:9"
+    place = f"/batch/models/{made.json()['id']}"
+    assert made["Location"].endswith(place)
+    assert [each["name"] for each in client_of(viewer).get("/batch/models").json()["results"]] == [
+        "big"
+    ]
+    wanted = {"parallel": 2, "temperature": 0, "keep_alive": "", "secret": "env:BIG_KEY"}
+    changed = client.patch(place, wanted).json()
+    assert wanted.items() <= changed.items()
+    assert client.get(place).json() == changed
+    checked = client.post(f"{place}/check").json()
+    assert not checked["ok"]
+    assert "BIG_KEY" in checked["reason"]
+    assert client.delete(place).status_code == 204
+    assert client.get(place).status_code == 404
+    told = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
+    assert len(told) == 3
+    assert "BIG_KEY" not in " ".join(told)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({"name": "a b"}, "name", "letters, digits"),
+        ({"name": "m", "temperature": True}, "temperature", "a number"),
+        ({"name": "m", "temperature": "0.5"}, "temperature", "a number"),
+        ({"name": "m", "temperature": 2.5}, "temperature", "2"),
+        ({"name": "m", "temperature": 10**400}, "temperature", "too large"),
+        ({"name": "m", "parallel": 0}, "parallel", "1"),
+        ({"name": "m", "request_timeout": 3301}, "request_timeout", "3300"),
+        ({"name": "m", "keep_alive": "soon"}, "keep_alive", "10m"),
+        ({"name": "m", "secret": "hunter2"}, "secret", "env:NAME"),
+        ({"name": "m", "protocol": "openai"}, "endpoint", "where the server is"),
+        ({"name": "m", "endpoint": "http://me:secret@host"}, "endpoint", "no user and password"),
+        ({"name": "m", "colour": "red"}, "colour", "Unknown"),
+        ({}, "name", "required"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named_over_the_api(
+    body: dict[str, Any], field: str, words: str, client_of: Any, admin: Any
+) -> None:
+    refused = client_of(admin).post("/batch/models", body)
+    assert refused.status_code == 400
+    [error] = refused.json()["errors"]
+    assert error["field"] == field
+    assert words in error["message"]
+    assert not ModelProfile.objects.exists()

@@ -51,6 +51,7 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[str, str]]:
         for place, row in (
             ("workspaces", {"name": "shop", "path": str(shop)}),
             ("mcp-servers", {"name": "nobody", "url": "http://127.0.0.1:9/mcp"}),
+            ("models", {"name": "nobodys:1b", "endpoint": "http://127.0.0.1:9"}),
             *[("validation", far | {"targets": [{"path": "src"}] * EACH})] * WAITING,
         ):
             request = urllib.request.Request(

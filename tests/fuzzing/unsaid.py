@@ -24,12 +24,14 @@ UNSAID = {
     r"(variants\[\d+\]\.)?check_command": r"takes the place of checks",
     r"command": r"Give either a command \(stdio\) or a url \(HTTP\)\.",
     r"operations\[\d+\]\.\w+": r"is not for the type |must be the (name|text) ",
+    r"endpoint": r"Say where the server is\.",
+    r"num_ctx|keep_alive": r"Only Ollama can be told this\.",
     # What this machine has, and lets tasks do.
     r"backend": r"This address is Celery's: ",
     r"path": r"Must be absolute\.|Cannot be opened: ",
     r"environment\.virtualenv": r"There is no bin/python in ",
     r"folders": r".* holds the console's own data|Cannot be followed: ",
-    r"secrets": r".* is (a secret of the console|the console's own)|Cannot be followed: ",
+    r"secrets?": r".* is (a secret of the console|the console's own)|Cannot be followed: ",
     r"checks(\[\d+\])?": r"must be one of: syntax, ",
     r"(.*\.)?(test_|check_)?command": r".* is not allowed; allowed: |cannot be read as a command "
     r"line|must name a command|Must begin with a program's name",
@@ -39,7 +41,7 @@ UNSAID = {
     # Grammars beyond a readable pattern.
     r".*\.path": r"must (be a path|not contain|use / between|be relative)|is longer than a path",
     r"(variants\[\d+\]\.)?(coder|reviewer)_model": r"must be the name of a model, ",
-    r"url": r"Must (be an address|hold no user) ",
+    r"url|endpoint": r"Must (be an address|hold no user) ",
     r"operations\[\d+\]\.arguments.*": r"Null characters|Nested more than 32 levels",
 }
 """Field → messages about it; a field may be named by several."""
