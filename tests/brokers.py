@@ -14,7 +14,9 @@ from typing import ClassVar
 
 import pytest
 
-START_SECONDS = 40
+from tests.patience import PATIENCE
+
+START_SECONDS = PATIENCE
 
 
 def free_port() -> int:

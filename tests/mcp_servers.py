@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 PACKAGES = {
     "@modelcontextprotocol/server-filesystem": "2026.8.31",
     "@modelcontextprotocol/server-everything": "2026.8.31",
 }
 INSTALL_SECONDS = 55
-START_SECONDS = 20
+START_SECONDS = PATIENCE
 
 
 @dataclass(frozen=True)

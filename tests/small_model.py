@@ -17,8 +17,10 @@ from typing import Self
 
 import httpx
 
+from tests.patience import PATIENCE
+
 MODEL = "smollm2"
-START_SECONDS = 40
+START_SECONDS = PATIENCE
 LONGEST_ANSWER = 16
 """Tokens: enough to see that it is the model that speaks."""
 

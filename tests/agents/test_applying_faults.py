@@ -29,6 +29,7 @@ from tests.agents.desk import (
     sandbox,
     state,
 )
+from tests.patience import PATIENCE
 
 __all__ = ["desk", "repository", "sandbox"]
 
@@ -91,7 +92,7 @@ def test_a_file_that_somebody_changed_after_the_kill_is_left_alone(
         "write(pathlib.Path(sys.argv[1]), None)"
     )
     child = subprocess.Popen([sys.executable, "-c", killed, str(root)], cwd=ROOT)
-    assert child.wait(20) == -9
+    assert child.wait(PATIENCE) == -9
     (root / "a.txt").write_bytes(b"edited by hand")
     git(root, "init", "-q")
     context = Desk(root, sandbox, tmp_path).context()

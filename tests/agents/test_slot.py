@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from agents.attempt import clean, loggable
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +51,7 @@ class Talk:
         self.say(op="run", id=task, processor=f"tests.processors.{name}", **{**job, **more})
 
     def ended(self) -> int:
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE)
 
     def close(self) -> None:
         self._lines.close()

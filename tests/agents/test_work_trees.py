@@ -32,6 +32,7 @@ from tests.agents.desk import (
     sandbox,
     worktrees,
 )
+from tests.patience import PATIENCE
 
 __all__ = ["desk", "repository", "sandbox"]
 
@@ -161,7 +162,7 @@ def test_the_dead_are_swept_and_the_living_are_not(
             spawn.Process(target=_open_and_wait, args=(other, sandbox.held, opened_at), daemon=True)
         )
         others[-1].start()
-    opened_at.wait(30)
+    opened_at.wait(PATIENCE)
     assert worktrees(repository) == 2
     others[0].kill()
     others[0].join()
@@ -205,7 +206,7 @@ def test_a_killed_attempts_lock_is_kept_until_its_command_has_ended(
         begun = spawn.Event()
         attempt = spawn.Process(target=_run_with_a_lock, args=(root, bubblewrap, begun, long))
         attempt.start()
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE)
         with (root / "lock").open("r+b") as lock:
             attempt.kill()
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -422,6 +422,6 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)  # of a red run, most of it spent on finding its shortest history
+@pytest.mark.timeout(900)  # of a red run, most of it spent on finding its shortest history
 def test_no_history_of_the_queue_leaves_a_row_in_a_state_it_must_not_be_in(db):
     run_state_machine_as_test(QueueMachine, settings=HISTORIES)

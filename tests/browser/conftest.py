@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.browser.console import Console
+from tests.patience import PATIENCE
 from tests.processes.installation import Installation, ended_afterwards
 
-PATIENCE_MS = 15_000
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -72,7 +72,7 @@ def page(browser: Browser, console: Console, login: Any) -> Iterator[Page]:
             wrong.append(f"{message.text} ({message.location})")
 
     with browser.new_context(storage_state=login, base_url=console.url) as context:
-        context.set_default_timeout(PATIENCE_MS)
+        context.set_default_timeout(PATIENCE * 1000)
         made = context.new_page()
         made.on("console", heard)
         made.on("pageerror", lambda error: wrong.append(str(error)))

@@ -20,9 +20,10 @@ from batches import dispatch
 from batches.backends import brokers
 from batches.models import Worker
 from tests.brokers import Broker, RabbitMQ, Redis, Sentinel, Sqs
+from tests.patience import PATIENCE
 from tests.postgres import Postgres
 from tests.processes.conftest import seven_queues, transactional_db, wipe
-from tests.processes.fleet import PATIENCE, Fleet
+from tests.processes.fleet import Fleet
 
 __all__ = ["transactional_db"]
 

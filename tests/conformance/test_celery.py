@@ -29,6 +29,7 @@ from batches.mirror import TaskFailed
 from batches.models import Batch, Queue, Task, Worker
 from batches.states import TaskState
 from tests.flower import Flower
+from tests.patience import PATIENCE
 from tests.processes.fleet import (
     ROOT,
     Fleet,
@@ -304,7 +305,7 @@ def test_a_worker_at_rest_survives_a_restart_of_its_database(standing: Fleet) ->
     before = len(worker.log)
     cut_connections()
     asked = [app.send_task("get_group_status", [str(first.pk)], queue="default") for _ in range(4)]
-    assert all(one.get(timeout=60)["ready"] for one in asked)
+    assert all(one.get(timeout=PATIENCE)["ready"] for one in asked)
     app.control.revoke(str(uuid4()), reply=True)
     app.control.pool_grow(1, reply=True)
     until(lambda: Worker.objects.get(pid=worker.pid).slots == 3, what="it has one process more")
@@ -339,13 +340,13 @@ def test_celerys_clients_can_ask_by_tasks(standing: Fleet) -> None:
         "batch_noop": str(batch.pk),
     }
     told = {
-        name: app.send_task(name, [argument], queue="default").get(timeout=60)
+        name: app.send_task(name, [argument], queue="default").get(timeout=PATIENCE)
         for name, argument in asked.items()
     }
     assert told["get_task_status"]["status"] == "SUCCESS"
     assert told["get_group_status"]["ready"] is True
     assert told["batch_noop"] == {"group_id": str(batch.pk), "total": 2}
-    assert app.send_task("cleanup_old_results", queue="low_priority").get(timeout=60) == {
+    assert app.send_task("cleanup_old_results", queue="low_priority").get(timeout=PATIENCE) == {
         "batches": 0
     }
     assert TaskResult.objects.get(task_id=str(task_of(batch).pk)).status == "SUCCESS"

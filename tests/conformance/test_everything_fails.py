@@ -18,6 +18,7 @@ from django.db import connection
 from batches.models import Attempt, Batch, Task
 from batches.states import TaskState
 from tests.brokers import Broker
+from tests.patience import PATIENCE
 from tests.processes.fleet import Fleet, done, submit, until
 
 pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
@@ -121,7 +122,7 @@ def test_whatever_fails_every_task_is_settled_once(
             chaos.do(plan.pop(0)[1])
     for _, what in plan:
         chaos.do(what)
-    finished = [done(batch, within=120) for batch in batches]
+    finished = [done(batch, within=3 * PATIENCE) for batch in batches]
     print(
         f"{TASKS} tasks in {time.monotonic() - began:.0f} s: {dict(chaos.happened)}, "
         f"{Attempt.objects.exclude(outcome='succeeded').count()} attempts lost or handed back"

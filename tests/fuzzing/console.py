@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.brokers import Redis
-from tests.processes.installation import PATIENCE, Installation, ended_afterwards, until
+from tests.patience import PATIENCE
+from tests.processes.installation import Installation, ended_afterwards, until
 
 WAITING, EACH = 5, 10
 """Batches for a day that does not come, and the tasks of each: for all that ends or changes one."""

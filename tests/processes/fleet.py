@@ -20,12 +20,10 @@ from batches import operations
 from batches.models import Batch, Task, Worker
 from batches.states import BatchState
 from batches.submission import Item, Submission
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
-
-PATIENCE = 60.0
-"""Seconds for what takes a moment, on a machine that may be busy."""
 
 
 def until(look: Callable[[], T], *, within: float = PATIENCE, what: str = "") -> T:

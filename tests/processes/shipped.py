@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 FILLED = {
     "POSTGRES_PASSWORD": "not-used",
@@ -106,7 +108,7 @@ class Container:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 

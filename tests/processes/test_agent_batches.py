@@ -19,6 +19,7 @@ from batches.states import TaskState
 from batches.submission import Item, Variant
 from tests.model_protocol import Asked, Reply, call, say
 from tests.model_server import ModelServer
+from tests.patience import PATIENCE
 from tests.processes.fleet import Fleet, WorkerProcess, done, outcomes, submit, task_of, until
 
 pytestmark = [pytest.mark.usefixtures("transactional_db"), pytest.mark.long]
@@ -163,7 +164,7 @@ class Hanging:
 
     def __call__(self, asked: Asked) -> Reply:
         self.asked = True
-        self.server.stopping.wait(60)
+        self.server.stopping.wait(PATIENCE)
         return say("Too late.")
 
 

@@ -21,6 +21,7 @@ from batches.submission import Item
 from batches.supervision import watch
 from batches.supervision.supervisor import Profile, Supervisor
 from batches.supervision.watch import Watch
+from tests.patience import PATIENCE
 from tests.processes.fleet import submit, task_of
 from tests.queueing import Places, skip_backoff
 
@@ -50,7 +51,7 @@ class Worker:
         time.sleep(0.005)
 
     def until(self, look: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while not look():
             assert time.monotonic() < deadline, "it did not happen in time"
             self.turn()

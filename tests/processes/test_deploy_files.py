@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.processes.installation import descendants, gone, until
 from tests.processes.shipped import FILLED, Container, Image
 
@@ -72,7 +73,7 @@ class Containers:
         address = f"http://127.0.0.1:{self.ports[name]}{path}"
         request = urllib.request.Request(address, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status
         except urllib.error.HTTPError as refused:
             return refused.code
@@ -83,7 +84,7 @@ class Containers:
         for name in names:
             self.running[name].send_signal(signal.SIGTERM)
         for name in names:
-            assert self.running[name].wait(30) == 0, self.said(name)
+            assert self.running[name].wait(PATIENCE) == 0, self.said(name)
         until(lambda: all(gone(pid) for pid in left))
 
     def kill(self) -> None:
@@ -117,7 +118,7 @@ def start_redis(containers: Containers) -> None:
 
 def prepare(containers: Containers) -> None:
     containers.start("migrate")
-    assert containers.running["migrate"].wait(60) == 0, containers.said("migrate")
+    assert containers.running["migrate"].wait(PATIENCE) == 0, containers.said("migrate")
     assert "  password   " in containers.said("migrate")
 
 

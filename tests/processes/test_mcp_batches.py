@@ -17,6 +17,7 @@ from batches import operations
 from batches.models import McpServer, Task
 from batches.states import TaskState
 from tests.mcp_servers import HttpServer, NpmServers, everything, npm_servers, servers_on
+from tests.patience import PATIENCE
 from tests.processes.fleet import Fleet, done, submit, task_of, until
 
 __all__ = ["npm_servers"]
@@ -71,7 +72,7 @@ def test_a_thousand_operations_on_two_servers_one_of_them_killed_meanwhile(
     until(lambda: finished.count() > 200, what="a part is done")
     every.kill()
     threading.Timer(0.5, every.start).start()
-    summary = done(batch, within=150).summary
+    summary = done(batch, within=3 * PATIENCE).summary
     assert summary == {
         "succeeded": 996,
         "failed": 4,

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from batches import operations
 from batches.api import story
 from batches.models import Attempt, Batch
+from tests.patience import PATIENCE
 from tests.processes.fleet import Fleet, done, submit
 from tests.real_project import RealProject, real_project
 
@@ -46,7 +47,7 @@ def test_every_file_has_the_findings_of_ruff_by_hand(
     assert any(expected.values())
     targets = ({"path": path} for path in real_project.files)
     batch = submit("validation", *targets, workspace=workspace, options={"checks": ["lint"]})
-    tasks = by_path(done(batch, within=160))
+    tasks = by_path(done(batch, within=3 * PATIENCE))
     assert tasks.keys() == set(real_project.files)
     for path, task in tasks.items():
         found = []
@@ -73,7 +74,7 @@ def test_every_module_has_the_counts_of_pytest_by_hand(
     assert total["skipped"] > 10
     assert total["failed"] > 2
     modules = ({"path": path} for path in real_project.test_modules)
-    tasks = by_path(done(submit("test", *modules, workspace=workspace), within=160))
+    tasks = by_path(done(submit("test", *modules, workspace=workspace), within=3 * PATIENCE))
     assert tasks.keys() == expected.keys()
     for path, task in tasks.items():
         counts = Counter(task.result["counts"])

@@ -16,6 +16,7 @@ from batches.models import Attempt, Task
 from batches.supervision import watch
 from batches.supervision.supervisor import Profile, Supervisor
 from batches.supervision.watch import Watch
+from tests.patience import PATIENCE
 from tests.processes.fleet import submit
 from tests.queueing import take
 
@@ -43,7 +44,7 @@ class Turned:
         time.sleep(0.005)
 
     def until(self, look: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE
         while not look():
             assert time.monotonic() < deadline, "it did not happen in time"
             self.turn()

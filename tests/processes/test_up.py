@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.patience import PATIENCE
 from tests.processes.installation import (
-    PATIENCE,
     Installation,
     descendants,
     ended_afterwards,

@@ -17,7 +17,9 @@ from unittest.mock import patch
 import psycopg
 from django.db import connection, transaction
 
-DEADLINE = 20.0
+from tests.patience import PATIENCE
+
+DEADLINE = PATIENCE
 """Seconds until a test gives up: far longer than any step takes."""
 
 T = TypeVar("T")
