@@ -42,15 +42,20 @@ def test_a_submission_does_not_wait_for_its_broker(
     monkeypatch.setattr(dispatch, "NUDGE_SECONDS", SHIPPED)
     client.force_login(User.objects.create_superuser("tester"))
 
-    def submitted() -> UUID:
+    def answered() -> tuple[dict[str, Any], float]:
         began = time.monotonic()
         told = client.post(
             "/batch/celery/noop", {"items": [{}] * 20}, content_type="application/json"
         ).json()
-        assert time.monotonic() - began < 5.0  # on a machine that may be busy
+        return told, time.monotonic() - began
+
+    def submitted() -> UUID:
+        told, seconds = answered()
+        assert seconds - usual < 2.0  # what the broker delays
         assert told["dispatch"] == "pending"
         return UUID(told["group_id"])
 
+    usual = min(answered()[1] for _ in range(2))
     broker.freeze()
     hung = submitted()
     broker.thaw()
@@ -80,7 +85,7 @@ def test_messages_that_a_broker_lost_are_sent_again(
     until(lambda: task_of(batch).dispatched_at, what="a worker was told of it")
     broker.restart()
     (tmp_path / "gate").touch()
-    assert done(batch).summary["succeeded"] == 20
+    assert done(batch, within=60).summary["succeeded"] == 20  # as the guide promises
     assert outcomes(task_of(done(busy))) == ["succeeded"]
 
 

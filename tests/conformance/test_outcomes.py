@@ -168,11 +168,11 @@ def test_new_work_is_picked_up_at_once() -> None:
         for _ in range(10):
             batch = done(submit("noop", {}))
             waits.append((task_of(batch).started_at - batch.sealed_at).total_seconds())
-        return sorted(waits)[len(waits) // 2]
+        return sorted(waits)[6]
 
-    # By looking once a second alone, half of them would have waited for 0.5 s and more. A machine
-    # that is busy for a while has several tries.
-    assert any(usual_wait() < 0.25 for _ in range(6))
+    # A worker that only looks once a second would have 7 of 10 below 0.25 s in one try of 280. A
+    # machine that is busy for a while has five.
+    assert any(usual_wait() < 0.25 for _ in range(5))
 
 
 def test_a_resource_that_is_away_costs_nothing_and_is_probed(tmp_path: Path) -> None:
