@@ -35,6 +35,34 @@ def until(look: Callable[[], T], *, within: float = PATIENCE, what: str = "") ->
     return seen
 
 
+def ends(batch: Batch, look: Callable[[], T]) -> T:
+    """The first true answer, for which tasks of the batch must end.
+
+    Fails when none ended for as long as tests are patient, and says how they stand.
+    """
+    ended, deadline = -1, 0.0
+    while not (seen := look()):
+        now = Task.objects.filter(batch=batch, finished_at__isnull=False).count()
+        if now != ended:
+            ended, deadline = now, time.monotonic() + PATIENCE
+        assert time.monotonic() < deadline, f"no task ended for {PATIENCE} s:\n{story(batch)}"
+        time.sleep(0.02)
+    return seen
+
+
+def story(batch: Batch) -> str:
+    """How the tasks of a batch stand, and how their attempts ended."""
+    lines = [f"{batch}: {Batch.objects.get(pk=batch.pk).state}"]
+    for task in Task.objects.filter(batch=batch).prefetch_related("attempts").order_by("position"):
+        attempts = ", ".join(
+            f"{attempt.outcome or 'runs'} {attempt.error[:80]}".strip()
+            for attempt in sorted(task.attempts.all(), key=lambda attempt: attempt.number)
+        )
+        waits = f" for {task.waiting_for}" if task.waiting_for else ""
+        lines.append(f"{task.position}: {task.state}{waits}; {attempts or 'never ran'}")
+    return "\n".join(lines)
+
+
 def database_url() -> str:
     """The address of the database this test is connected to."""
     entry = connection.settings_dict
@@ -225,12 +253,14 @@ def submit(kind: str, *payloads: dict[str, Any], **options: Any) -> Batch:
     return operations.submit(owner, Submission(kind=kind, items=items, **options))
 
 
-def done(batch: Batch, *, within: float = PATIENCE) -> Batch:
-    """The batch, once it is closed."""
+def done(batch: Batch, *, within: float | None = None) -> Batch:
+    """The batch, once it is closed: in so many seconds, or for as long as its tasks end."""
 
     def closed() -> Batch | None:
         return Batch.objects.filter(pk=batch.pk, state=BatchState.DONE).first()
 
+    if within is None:
+        return ends(batch, closed)
     return until(closed, within=within, what=f"the batch {batch} is closed")
 
 

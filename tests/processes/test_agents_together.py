@@ -14,7 +14,7 @@ from batches.models import Task
 from batches.states import Failure, TaskState
 from tests.model_protocol import Asked, Reply, call, say
 from tests.model_server import ModelServer
-from tests.processes.fleet import Fleet, done, submit, until
+from tests.processes.fleet import Fleet, done, ends, submit, until
 
 pytestmark = [pytest.mark.long, pytest.mark.either]
 
@@ -113,7 +113,7 @@ def test_thirty_agents_on_one_repository_outlive_two_kills(
         tasks = Task.objects.filter(batch=batch)
         ended = tasks.exclude(state__in=[TaskState.QUEUED, TaskState.RUNNING])
         for enough in (7, 14):
-            until(lambda enough=enough: ended.count() >= enough)
+            ends(batch, lambda enough=enough: ended.count() >= enough)
             until(tasks.filter(state=TaskState.RUNNING).exists, what="one runs")
             worker.kill()
             worker = fleet.start(slots=3, up=False, **environment)
