@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -17,6 +19,12 @@ TOGETHER = frozenset(
     }
 )
 """Modules whose tests share something costly: each is run by one process."""
+
+
+def pytest_configure() -> None:
+    # A shell's background job ignores it, and so would each ``up`` that a test ends by it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
