@@ -15,7 +15,7 @@ from agents.coding.git import GitFailed, StartConflict
 from agents.coding.journal import MARKER, PLAIN_PRIVATE, Journal, Write
 from agents.coding.merging import Conflict as Unfit
 from agents.coding.merging import Merge
-from agents.coding.origin import Origin
+from agents.coding.origin import Origin, finish_what_was_begun
 from agents.coding.patch import Patch
 from agents.coding.placing import Found, NotPlain, Place, made_for, sha256
 from agents.coding.store import Change
@@ -58,11 +58,16 @@ class Conflict:
 
 
 def apply(
-    patch: Patch, start: Sequence[JSON], context: ProcessorContext, sandbox: Sandbox
+    patch: Patch,
+    start: Sequence[JSON],
+    context: ProcessorContext,
+    sandbox: Sandbox,
+    origin: Origin | None = None,
 ) -> Applied | Conflict:
     """Bring the patch into the workspace.
 
     Announced as an effect before the first byte is written, and only where there is one to write.
+    ``origin`` is where the patch's own attempt began, if this is it.
 
     Raises:
         EffectRefused: it must not be done by this attempt any more.
@@ -70,7 +75,7 @@ def apply(
     """
     if patch.is_empty:
         return Applied("already", ())
-    plan = _Plan.of_attempt(patch, start, context, sandbox)
+    plan = _Plan.of_attempt(patch, start, context, sandbox, origin)
     seen = plan.outcome()
     if not isinstance(seen, _Ready):
         return seen
@@ -108,8 +113,16 @@ class _Plan:
 
     @classmethod
     def of_attempt(
-        cls, patch: Patch, start: Sequence[JSON], context: ProcessorContext, sandbox: Sandbox
+        cls,
+        patch: Patch,
+        start: Sequence[JSON],
+        context: ProcessorContext,
+        sandbox: Sandbox,
+        origin: Origin | None,
     ) -> _Plan:
+        if origin:
+            finish_what_was_begun(origin.root, context)
+            return cls(origin, patch, sandbox.user_for(origin.root))
         based = [*start, {"base_commit": patch.base_commit, "patch": ""}]
         origin = Origin.of_attempt(context, sandbox, based)
         if origin.base_tree and start:
@@ -159,8 +172,7 @@ class _Plan:
         )
         try:
             self._lay_out(found, ours)
-            store.run("read-tree", "--empty", index="ours")
-            mine = store.snapshot("ours", ours, "--force")
+            mine = store.snapshot(f"ours-{self._looks}", ours, "--force")
             merged = Merge(store, mine, self._patch, inside).done()
             if merged.conflicts:
                 return Conflict(merged.conflicts)

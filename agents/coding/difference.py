@@ -18,13 +18,14 @@ def difference(store: Store, before: str, after: str, inside: str, base_commit: 
         ChangeRefused: it is too large, or names a file whose name is not text.
     """
     words = [*DIFF, *([f"--relative={inside}/"] if inside else [])]
+    listing = [*words, "--raw", "--numstat", "-z", before, after]
+    words += ["--binary", before, after]
+    listed, written = store.run_all(listing, words)
     try:
-        listed = store.run(*words, "--raw", "--numstat", "-z", before, after).decode()
+        files = _file_changes(listed.decode())
     except UnicodeDecodeError:
         raise ChangeRefused("the name of a changed file is not valid UTF-8") from None
-    files = _file_changes(listed)
-    words += ["--binary", before, after]
-    text = _storable(store.run(*words))
+    text = _storable(written)
     if text is None:
         folder = f"{inside}/" if inside else ""
         text = "".join(_section(store, words, f"{folder}{file.path}") for file in files)

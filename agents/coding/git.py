@@ -5,6 +5,8 @@ configuration that could run a program (hooks, file system monitors, filters, pa
 from __future__ import annotations
 
 import os
+import secrets
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,12 +111,46 @@ class Git:
         fine: Sequence[int] | None = None,
     ) -> tuple[int, bytes]:
         """Exit code and standard output; any exit code is fine unless some are named."""
+        finished, output = self._spooled(self._argv(arguments), given, variables)
+        if _cut_short(finished) or (fine is not None and finished.exit_code not in fine):
+            raise GitFailed(f"git {arguments[0]}: {_said(finished)}")
+        return finished.exit_code, output
+
+    def one_after_the_other(
+        self,
+        *commands: Sequence[str],
+        given: bytes = b"",
+        variables: Mapping[str, str] | None = None,
+    ) -> list[bytes]:
+        """The output of each, all of them run in one sandbox.
+
+        To make one takes longer than most of them take. One at most may read what is given.
+
+        Raises:
+            GitFailed: one did not end with 0, and those after it were not run.
+        """
+        end = secrets.token_hex(16)
+        calls = (f'"$0" "$@" {shlex.join(words)}' for words in commands)
+        argv = ["/bin/sh", "-c", f" && printf {end} && ".join(calls), *self._argv(())]
+        finished, output = self._spooled(argv, given, variables)
+        outputs = output.split(end.encode())
+        if _cut_short(finished) or finished.exit_code != 0:
+            raise GitFailed(f"git {commands[len(outputs) - 1][0]}: {_said(finished)}")
+        return outputs
+
+    def _argv(self, arguments: Sequence[str]) -> list[str]:
+        options = [word for setting in (*SETTINGS, *self.settings) for word in ("-c", setting)]
+        return ["git", "--no-pager", *options, *arguments]
+
+    def _spooled(
+        self, argv: list[str], given: bytes, variables: Mapping[str, str] | None
+    ) -> tuple[Finished, bytes]:
+        """How it ended, and all that it wrote to standard output."""
         with tempfile.TemporaryDirectory(dir=self.scratch, prefix="git-") as spool:
             source, target = Path(spool, "input"), Path(spool, "output")
             source.write_bytes(given)
-            options = [word for setting in (*SETTINGS, *self.settings) for word in ("-c", setting)]
             command = Command(
-                ["git", "--no-pager", *options, *arguments],
+                argv,
                 self.view,
                 of_console(),
                 output=target,
@@ -126,14 +162,11 @@ class Git:
                 inherited=self.inherited,
             )
             try:
-                finished = self.sandbox.run(command, self.remaining())
+                return self.sandbox.run(command, self.remaining()), target.read_bytes()
             except CommandNotFound:
                 raise RepositoryRefused(
                     "git is not installed on this machine: install it (apt-get install git)"
                 ) from None
-            if _cut_short(finished) or (fine is not None and finished.exit_code not in fine):
-                raise GitFailed(f"git {arguments[0]}: {_said(finished)}")
-            return finished.exit_code, target.read_bytes()
 
 
 def _cut_short(finished: Finished) -> bool:

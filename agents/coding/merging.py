@@ -90,11 +90,7 @@ class Merge:
         return known, unknown
 
     def _three_way_changes(self, sections: Sequence[str]) -> list[Change]:
-        text = "".join(sections)
-        self._store.apply(text, self._inside, "before", self._store.fake_ancestor("before"))
-        before = self._store.tree_of("before")
-        self._store.apply(text, self._inside, "before")
-        return self._store.changes(before, self._store.tree_of("before"))
+        return self._store.changes(*self._store.sides("".join(sections), self._inside))
 
     def _take(self, changes: Iterable[Change]) -> None:
         ours = self._store.files(self._ours)
@@ -129,7 +125,8 @@ class Merge:
         return Version(mode, self._merged_blob(base.blob if base else None, ours.blob, theirs.blob))
 
     def _merged_blob(self, base: str | None, ours: str, theirs: str) -> str:
-        texts = [self._store.blob(blob) if blob else b"" for blob in (ours, base, theirs)]
+        mine, his, *before = self._store.blobs(*filter(None, (ours, theirs, base)))
+        texts = [mine, before[0] if before else b"", his]
         if any(b"\0" in text for text in texts):
             raise _Unfit("it is binary, and was changed meanwhile")
         if b"\r\n" in texts[0] and not any(b"\r\n" in text for text in texts[1:]):

@@ -51,15 +51,7 @@ class Origin:
         if workspace is None or not workspace.root.is_dir():
             raise WorkspaceMissing("the workspace's folder is not on this machine")
         root = workspace.root
-        if left := recover(root):
-            context.record(
-                "write unfinished",
-                level="warning",
-                files=left,
-                message="A killed attempt had begun to write these files, and they were changed "
-                "since: they stay as they are, and what it wanted to write is kept beside the "
-                "repository's own files (ollama-coder/left-…).",
-            )
+        finish_what_was_begun(root, context)
         folder = made_for(context.workdir / "own", sandbox.user_for(root))
         git = Git.of_attempt(context, sandbox, View(folder, folder, writable=True))
         repository = Repository.around(root)
@@ -90,6 +82,23 @@ class Origin:
                 )
             tree = merged.tree
         return tree
+
+
+def finish_what_was_begun(root: Path, context: ProcessorContext) -> None:
+    """Whatever a killed attempt had begun to write to the workspace.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if left := recover(root):
+        context.record(
+            "write unfinished",
+            level="warning",
+            files=left,
+            message="A killed attempt had begun to write these files, and they were changed "
+            "since: they stay as they are, and what it wanted to write is kept beside the "
+            "repository's own files (ollama-coder/left-…).",
+        )
 
 
 def _base_commit(repository: Repository, git: Git, start: Sequence[JSON]) -> str:

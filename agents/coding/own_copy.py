@@ -41,7 +41,7 @@ class OwnCopy:
     """The checkout an agent works in, and clean ones of the state it began from."""
 
     def __init__(self, origin: Origin, owner: tuple[int, int], top: Path, start_tree: str) -> None:
-        self._origin = origin
+        self.origin = origin
         self._store = origin.store
         self._owner = owner
         self._top = top
@@ -92,7 +92,7 @@ class OwnCopy:
             ChangeRefused: no patch can hold it.
         """
         tree = self._snapshot()
-        origin = self._origin
+        origin = self.origin
         return difference(self._store, self.start_commit, tree, origin.inside, origin.base_commit)
 
     @contextmanager
@@ -108,21 +108,21 @@ class OwnCopy:
         name = f"fresh-{self._checkouts}"
         tree = self.start_commit
         if patch:
-            tree = self._store.patched(tree, patch.text, self._origin.inside, name)
+            tree = self._store.patched(tree, patch.text, self.origin.inside, name)
         if without:
             before = self._store.files(self.start_commit)
             paths = [self._full(path) for path in without]
             versions = {path: before.get(path) for path in paths}
             tree = self._store.changed(tree, versions, name)
-        top = made_for(self._origin.folder / name, self._owner, 0o700)
+        top = made_for(self.origin.folder / name, self._owner, 0o700)
         try:
             self._store.check_out(tree, name, top)
-            yield _as_seen(self._origin, top)
+            yield _as_seen(self.origin, top)
         finally:
             shutil.rmtree(top, ignore_errors=True)
 
     def _snapshot(self) -> str:
-        paths = ("--", f":(top,literal){self._origin.inside}")
+        paths = ("--", f":(top,literal){self.origin.inside}")
         try:
             tree = self._store.snapshot("copy", self._top, *paths)
             if not self._has_repositories(tree):
@@ -141,7 +141,7 @@ class OwnCopy:
         return any(change.after and change.after.mode == SUBMODULE for change in changes)
 
     def _full(self, path: str) -> str:
-        return f"{self._origin.inside}/{path}" if self._origin.inside else path
+        return f"{self.origin.inside}/{path}" if self.origin.inside else path
 
 
 Made = tuple[Path, str]

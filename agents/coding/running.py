@@ -76,7 +76,7 @@ def _on_a_copy(
         result = work.result(ended)
         if not asked.apply_changes:
             return Succeeded(result | {"applied": "pending"})
-        applied = apply(work.patch, start, context, ground.sandbox)
+        applied = apply(work.patch, start, context, ground.sandbox, copy.origin)
     if isinstance(applied, Applied):
         return Succeeded(result | {"applied": applied.status})
     conflict = {"ok": False, "applied": "conflict", "conflicts": applied.as_json()}

@@ -20,6 +20,7 @@ MADE_BY_TOOLS = (
 LINK, SUBMODULE = "120000", "160000"
 SETTINGS = ("core.looseCompression=1", "core.fsync=none")
 DIFF = ("diff", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+WRITE_TREE = ("write-tree",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,22 @@ class Store:
             *arguments, given=given, variables=self.variables(index or "any", work_tree)
         )
 
+    def run_all(
+        self,
+        *commands: Sequence[str],
+        index: str = "",
+        work_tree: Path | None = None,
+        given: bytes = b"",
+    ) -> list[bytes]:
+        """As ``run``, several one after the other: the output of each.
+
+        Raises:
+            GitFailed: one did not end with 0; those after it were not run.
+        """
+        return self.git.one_after_the_other(
+            *commands, given=given, variables=self.variables(index or "any", work_tree)
+        )
+
     def variables(self, index: str, work_tree: Path | None = None) -> dict[str, str]:
         return {
             "GIT_DIR": str(self._repository),
@@ -99,7 +116,7 @@ class Store:
         }
 
     def tree_of(self, index: str) -> str:
-        return self.run("write-tree", index=index).decode().strip()
+        return _name(self.run(*WRITE_TREE, index=index))
 
     def read(self, tree: str, index: str) -> None:
         self.run("read-tree", tree, index=index)
@@ -121,10 +138,15 @@ class Store:
         ]
         names = [f"{folder}{name}" for folder in above for name in (".gitignore", ".gitattributes")]
         listed = self.run("ls-tree", "-z", commit, "--", *names)
-        self.run("read-tree", "--empty", index="base")
-        self.run("read-tree", f"--prefix={inside}/", f"{commit}:{inside}", index="base")
-        self.run("update-index", "-z", "--index-info", index="base", given=listed)
-        return self.tree_of("base")
+        written = self.run_all(
+            ("read-tree", "--empty"),
+            ("read-tree", f"--prefix={inside}/", f"{commit}:{inside}"),
+            ("update-index", "-z", "--index-info"),
+            WRITE_TREE,
+            index="base",
+            given=listed,
+        )
+        return _name(written[-1])
 
     def check_out(self, tree: str, index: str, folder: Path) -> None:
         """Write the tree's files to an empty folder."""
@@ -136,8 +158,8 @@ class Store:
 
     def snapshot(self, index: str, folder: Path, *options: str) -> str:
         """The tree of the folder's files as they are now, ignored ones left out."""
-        self.run("add", "--all", *options, index=index, work_tree=folder)
-        return self.tree_of(index)
+        added = ("add", "--all", *options)
+        return _name(self.run_all(added, WRITE_TREE, index=index, work_tree=folder)[-1])
 
     def files(self, tree: str) -> dict[str, Version]:
         """Every file, link and submodule of a tree by its path."""
@@ -150,15 +172,15 @@ class Store:
 
     def changed(self, tree: str, versions: dict[str, Version | None], index: str) -> str:
         """The tree with other versions of some files, None for no file."""
-        self.read(tree, index)
         nothing = "0" * len(tree)
         lines = [
             f"{version.mode} {version.blob} 0\t{path}" if version else f"0 {nothing}\t{path}"
             for path, version in versions.items()
         ]
         given = os.fsencode("".join(f"{line}\0" for line in lines))
-        self.run("update-index", "-z", "--index-info", index=index, given=given)
-        return self.tree_of(index)
+        updated = ("update-index", "-z", "--index-info")
+        written = self.run_all(("read-tree", tree), updated, WRITE_TREE, index=index, given=given)
+        return _name(written[-1])
 
     def patched(self, tree: str, text: str, inside: str, index: str) -> str:
         """The tree with a patch that was made on exactly this tree.
@@ -168,22 +190,31 @@ class Store:
         """
         if not text.strip():
             return tree
-        self.read(tree, index)
-        self.apply(text, inside, index)
-        return self.tree_of(index)
+        written = self.run_all(
+            ("read-tree", tree), applying(inside), WRITE_TREE, index=index, given=text.encode()
+        )
+        return _name(written[-1])
 
     def apply(self, text: str, inside: str, index: str, *options: str) -> bytes:
-        return self.run(
-            *("apply", "--cached", "--whitespace=nowarn", *options),
-            *([f"--directory={inside}"] if inside else []),
-            "-",
-            index=index,
-            given=text.encode(),
-        )
+        return self.run(*applying(inside, *options), index=index, given=text.encode())
 
-    def fake_ancestor(self, index: str) -> str:
-        """The option of ``apply`` that puts what a patch begins from into an index instead."""
-        return f"--build-fake-ancestor={self._folder / f'{index}.index'}"
+    def sides(self, text: str, inside: str) -> tuple[str, str]:
+        """The trees of the patch's files alone: as it begins from them, and with the patch.
+
+        Raises:
+            GitFailed: what a file begins from is not among the objects, or it is no patch.
+        """
+        patch = self._folder / "sides.patch"
+        patch.write_text(text, encoding="utf-8")
+        ancestor = f"--build-fake-ancestor={self._folder / 'before.index'}"
+        _, before, _, after = self.run_all(
+            applying(inside, ancestor, given=str(patch)),
+            WRITE_TREE,
+            applying(inside, given=str(patch)),
+            WRITE_TREE,
+            index="before",
+        )
+        return _name(before), _name(after)
 
     def paths(self, text: str, inside: str = "") -> list[str]:
         """The path of each file that a patch is about, in its order.
@@ -194,8 +225,8 @@ class Store:
         lines = self.apply(text, inside, "any", "--numstat", "-z").split(b"\0")[:-1]
         return [os.fsdecode(line.split(b"\t", 2)[2]) for line in lines if b"\t" in line]
 
-    def blob(self, blob: str) -> bytes:
-        return self.run("cat-file", "blob", blob)
+    def blobs(self, *blobs: str) -> list[bytes]:
+        return self.run_all(*(("cat-file", "blob", blob) for blob in blobs))
 
     def keep(self, content: bytes) -> str:
         """The blob of a content, made as it is."""
@@ -235,6 +266,16 @@ class Store:
             yield
         finally:
             attributes.write_text(usual)
+
+
+def applying(inside: str, *options: str, given: str = "-") -> tuple[str, ...]:
+    """The command that applies a patch, from a file or as what is given, to an index."""
+    folder = [f"--directory={inside}"] if inside else []
+    return ("apply", "--cached", "--whitespace=nowarn", *options, *folder, given)
+
+
+def _name(said: bytes) -> str:
+    return said.decode().strip()
 
 
 def _info(repository: Repository | None, name: str) -> str:

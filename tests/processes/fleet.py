@@ -31,7 +31,7 @@ def until(look: Callable[[], T], *, within: float = PATIENCE, what: str = "") ->
     deadline = time.monotonic() + within
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {within} s: {what or look}"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return seen
 
 
@@ -46,7 +46,7 @@ def ends(batch: Batch, look: Callable[[], T]) -> T:
         if now != ended:
             ended, deadline = now, time.monotonic() + PATIENCE
         assert time.monotonic() < deadline, f"no task ended for {PATIENCE} s:\n{story(batch)}"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return seen
 
 

@@ -25,7 +25,7 @@ def until(look: Callable[[], Seen]) -> Seen:
     deadline = time.monotonic() + PATIENCE
     while not (seen := look()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return seen
 
 
