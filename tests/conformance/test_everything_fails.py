@@ -111,13 +111,17 @@ def test_whatever_fails_every_task_is_settled_once(
     chaos = Chaos(fleet, broker, restart_database)
     until(lambda: left() < TASKS, what="some are done")
     # Spread over what the whole takes, as far as it has come.
-    plan = [(0.9, "broker"), (0.7, "database"), (0.5, "freeze"), (0.3, "broker")]
-    began = time.monotonic()
+    plan = [
+        (0.9, "broker"), (0.8, "kill"), (0.7, "database"), (0.5, "freeze"), (0.4, "kill"),
+        (0.3, "broker"),
+    ]  # fmt: skip
+    began = killed = time.monotonic()
+    before = left()
     while left() > TASKS * 0.1:
-        before = left()
-        time.sleep(KILL_EVERY)
-        until(lambda before=before: left() < before, what="a task was settled")
-        chaos.do("kill")
+        time.sleep(0.2)
+        if time.monotonic() - killed > KILL_EVERY and left() < before:
+            chaos.do("kill")
+            killed, before = time.monotonic(), left()
         while plan and left() < TASKS * plan[0][0]:
             chaos.do(plan.pop(0)[1])
     for _, what in plan:
