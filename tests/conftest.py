@@ -19,6 +19,18 @@ TOGETHER = frozenset(
     }
 )
 """Modules whose tests share something costly: each is run by one process."""
+TURNS = (
+    "test_everything_fails.py",
+    "test_order.py",
+    "test_sqs.py",
+    "test_brokers.py",
+    "test_celery.py",
+    "test_workers.py",
+    "test_rules.py",
+    "test_outcomes.py",
+)
+"""The modules of conformance: first the single tests, behind which a process has to be given
+something else at once, then those that take longest for one backend."""
 
 
 def pytest_configure() -> None:
@@ -33,7 +45,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Those of one backend stay together: its broker and its worker are started once.
     """
-    items.sort(key=lambda item: (item.get_closest_marker("long") is None, _backend(item.nodeid)))
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("long") is None and not _backend(item.nodeid),
+            _turn(item.nodeid),
+            _backend(item.nodeid),
+        )
+    )
+
+
+def _turn(nodeid: str) -> int:
+    """When a module of conformance has its turn, among the long ones."""
+    name = nodeid.partition("::")[0].rpartition("/")[2]
+    return TURNS.index(name) if _backend(nodeid) else len(TURNS)
 
 
 def _backend(nodeid: str) -> str:
