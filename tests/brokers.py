@@ -218,6 +218,10 @@ class RabbitMQ(Broker):
         env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env}
         subprocess.run([tool, "eval", erlang], env=env, check=True, stdout=subprocess.DEVNULL)
 
+    def restart(self) -> None:
+        """As its operator does: every connection ends. A kill and a start take 5 s more."""
+        self.evaluate("rabbit:stop(), rabbit:start().")
+
     def answers(self) -> bool:
         # The header of AMQP 0-9-1; a node that is ready begins its handshake with a frame.
         return self.asked(b"AMQP\x00\x00\x09\x01", 1) == b"\x01"

@@ -7,6 +7,7 @@ import signal
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 TOGETHER = frozenset(
     {
@@ -73,9 +74,26 @@ class Scheduling(LoadScopeScheduling):
     Not by pytest-xdist's own groups: of those 3.8 knows nothing under pytest 9.2.
     """
 
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        self._with_rabbitmq: set[WorkerController] = set()
+
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
         return _backend(nodeid) or (module if module in TOGETHER else nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """A node of RabbitMQ takes long to start: who has one is given what needs one."""
+        if node in self._with_rabbitmq and any(map(_needs_rabbitmq, self.workqueue)):
+            chosen = next(filter(_needs_rabbitmq, self.workqueue))
+            self.workqueue.move_to_end(chosen, last=False)
+        if _needs_rabbitmq(next(iter(self.workqueue))):
+            self._with_rabbitmq.add(node)
+        super()._assign_work_unit(node)
+
+
+def _needs_rabbitmq(scope: str) -> bool:
+    return scope.endswith(".pyrabbitmq]")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

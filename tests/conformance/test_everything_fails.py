@@ -63,7 +63,8 @@ class Chaos:
         worker.thaw()
 
     def broker(self) -> None:
-        self._broker.restart()
+        self._broker.kill()
+        self._broker.start()
 
     def database(self) -> None:
         self._restart_database()
