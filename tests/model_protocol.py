@@ -91,8 +91,9 @@ class Reply:
     body: str | None = None
     """Sent as it stands, in place of an answer."""
     content_type: str = "application/json"
-    breaks: Literal["", "drops", "stalls"] = ""
-    """In the middle of the answer: closes the connection, or sends nothing more."""
+    breaks: Literal["", "drops", "stalls", "never ends"] = ""
+    """In the middle of the answer: closes the connection, sends nothing more, or goes on, chunk
+    after chunk, for as long as somebody reads."""
 
     def counted(self, tokens: int) -> Reply:
         return replace(self, prompt_tokens=tokens)

@@ -197,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         models.keys.append(self.headers.get("authorization", ""))
         try:
             if failing := models.fails(self.path):
-                self._send(failing.status, failing.body or "", failing.content_type)
+                told = failing.status, failing.body or "", failing.content_type
+                self._send(*told, failing.breaks)
             elif self.path == "/v1/chat/completions":
                 self._chat(body)
             else:
@@ -220,6 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, code: int, text: str, content_type: str, breaks: str = "") -> None:
         data = text.encode()
+        if breaks == "never ends":
+            self._send_for_ever(code, data, content_type)
+            return
         self.send_response(code)
         self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(data)))
@@ -228,6 +232,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         if breaks == "stalls":
             self.server_of_models.stopping.wait()
+
+    def _send_for_ever(self, code: int, data: bytes, content_type: str) -> None:
+        self.protocol_version = "HTTP/1.1"  # the first that has chunks
+        self.close_connection = True
+        self.send_response(code)
+        self.send_header("content-type", content_type)
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+        while not self.server_of_models.stopping.is_set():
+            self.wfile.write(chunk)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
         pass

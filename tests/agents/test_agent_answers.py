@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agents.coding.bounded import ANSWER_BYTES
@@ -15,9 +17,16 @@ __all__ = ["context", "shop"]
 WRITE = call(("write_file", {"path": "shop.py", "content": RIGHT}))
 
 
-@pytest.mark.parametrize("role", ["coder", "reviewer"])
-def test_an_answer_without_end_is_broken_off_and_ends_the_task(context: Agency, role: str) -> None:
-    endless = say("x" * (ANSWER_BYTES + 1))
+CHUNKED = replace(say("x" * 65_536), breaks="never ends")
+WHOLE = say("x" * (ANSWER_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("role", "endless"), [("coder", CHUNKED), ("reviewer", WHOLE)], ids=["chunked", "whole"]
+)
+def test_an_answer_without_end_is_broken_off_and_ends_the_task(
+    context: Agency, role: str, endless: Reply
+) -> None:
 
     def answer(asked: Asked) -> Reply:
         if asked.model.startswith(role):

@@ -96,6 +96,14 @@ def test_what_answers_is_not_taken_for_a_model_server_unless_it_is_one() -> None
             look(server)
 
 
+def test_an_endpoint_that_tells_without_end_is_not_listened_to_for_ever() -> None:
+    endless = Reply(body='{"version": "' + "x" * 65_536, breaks="never ends")
+    with serving(fails=lambda _path: endless) as server:
+        with pytest.raises(StillAway, match="/api/version answered more than 4,194,304 bytes"):
+            look(server)
+        assert server.calls["/api/version"] == 1
+
+
 def test_a_profile_with_a_problem_asks_nobody() -> None:
     with serving() as server:
         with pytest.raises(StillAway, match="MODEL_KEY is not set"):

@@ -23,7 +23,7 @@ from tests.processes.fleet import Fleet, done, submit, until
 
 pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
 
-TASKS = int(os.environ.get("CHAOS_TASKS", "240"))
+TASKS = int(os.environ.get("CHAOS_TASKS", "180"))
 SECONDS = 0.15
 """That a task takes."""
 KILL_EVERY = 3.0
