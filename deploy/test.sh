@@ -25,6 +25,8 @@ command -v npm >/dev/null ||
     say "npm is missing: tests against MCP servers of others need it (apt-get install nodejs npm)."
 command -v redis-server >/dev/null ||
     say "redis-server is missing: tests of Celery need it (apt-get install redis-server)."
+[ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -e /usr/local/sbin/rabbitmq-server ] ||
+    say "rabbitmq-server is missing: tests of Celery need it (apt-get install rabbitmq-server)."
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
     command -v google-chrome >/dev/null ||
     say "chromium is missing: tests in a browser need it (apt-get install chromium)."
