@@ -95,16 +95,6 @@ def test_a_second_sigterm_hands_back_at_once_at_no_cost(fleet: Fleet, tmp_path: 
     assert outcomes(task_of(done(batch))) == ["released", "succeeded"]
 
 
-def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
-    worker = fleet.start()
-    slots = worker.slots()
-    assert len(slots) == 2
-    worker.signal(signal.SIGTERM)
-    assert worker.ends() == 0
-    assert all(gone(pid) for pid in slots)
-    assert not list((fleet.data_dir / "work").glob("*"))
-
-
 def test_the_slots_of_a_killed_worker_die_with_it(fleet: Fleet, tmp_path: Path) -> None:
     # The lease would let them live for longer than this test waits.
     worker = fleet.start(slots=2, LEASE_SECONDS=600)
@@ -186,7 +176,7 @@ def test_the_late_answer_of_a_frozen_worker_is_void(fleet: Fleet, tmp_path: Path
     assert outcomes(task_of(done(submit("noop", {})))) == ["succeeded"]
 
 
-def test_two_workers_share_the_work(fleet: Fleet, tmp_path: Path) -> None:
+def test_two_workers_share_the_work_and_end_at_once_when_idle(fleet: Fleet, tmp_path: Path) -> None:
     workers = [fleet.start(slots=2, up=False) for _ in range(2)]
     batch = submit("linger", *({"gate": str(tmp_path / "gate")} for _ in range(6)))
     for worker in workers:
@@ -195,6 +185,13 @@ def test_two_workers_share_the_work(fleet: Fleet, tmp_path: Path) -> None:
         until(lambda mine=mine: mine.count() == 2, what="both slots of each worker are busy")
     (tmp_path / "gate").touch()
     assert all(outcomes(task) == ["succeeded"] for task in done(batch).tasks.all())
+    slots = [pid for worker in workers for pid in worker.slots()]
+    assert len(slots) == 4
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    assert [worker.ends() for worker in workers] == [0, 0]
+    assert all(gone(pid) for pid in slots)
+    assert not list((fleet.data_dir / "work").glob("*"))
 
 
 def test_a_worker_takes_from_its_queues_alone_and_says_what_holds_commands(fleet: Fleet) -> None:
