@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from batches.admin import markup
+
 ENDED = {
     "approved": ("passed", "Approved"),
     "passed": ("passed", "Passed, not reviewed"),
@@ -89,7 +91,7 @@ def side(check: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "colour": "passed" if check["ok"] else "failed",
         "words": words,
-        "took": f"{check['seconds']:.1f} s",
+        "took": markup.measured(check["seconds"]),
         "output": cut(check.get("output", "")),
     }
 
@@ -124,7 +126,7 @@ def facts(result: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
                 f"{role.capitalize()}: {models.get(role)}",
                 f"{told}, {used['output_tokens']:,} out",
             )
-    yield "Took", f"{result['seconds']:.1f} s"
+    yield "Took", markup.measured(result["seconds"])
     if result["base_commit"]:
         yield "Base commit", result["base_commit"][:12]
 

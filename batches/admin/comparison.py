@@ -43,8 +43,8 @@ def told(each: Figures) -> dict[str, Any]:
         "rate": "" if rate is None else f"{rate:.0%}",
         "picture": picture(rate, interval) if rate is not None and interval else "",
         "interval": "" if interval is None else f"{interval[0]:.0%} to {interval[1]:.0%}",
-        "median": f"{seconds['median']:.1f} s" if seconds else markup.NOTHING,
-        "p90": f"{seconds['p90']:.1f} s" if seconds else markup.NOTHING,
+        "median": markup.measured(seconds["median"]) if seconds else markup.NOTHING,
+        "p90": markup.measured(seconds["p90"]) if seconds else markup.NOTHING,
         "turns": f"{turns['median']:g}" if turns else markup.NOTHING,
         "tokens": f"{each.tokens_in:,} / {each.tokens_out:,}" if turns else markup.NOTHING,
         "applied": f"{each.applied:,}",
@@ -112,7 +112,7 @@ def cell(task: dict[str, Any], can_be_kept: bool) -> dict[str, Any]:  # noqa: FB
     words = {True: "passed", False: "failed"}.get(task["passed"], task["state"])
     facts = []
     if task["seconds"] is not None and task["passed"] is not None:
-        facts.append(f"{task['seconds']:.1f} s")
+        facts.append(markup.measured(task["seconds"]))
     if task["loops"]:
         facts.append(f"{task['loops']} loop{'' if task['loops'] == 1 else 's'}")
     decided = {"apply": "kept", "discard": "discarded"}.get(task["decision"] or "")

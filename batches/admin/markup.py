@@ -171,6 +171,11 @@ def roughly(length: timedelta) -> str:
     return f"{seconds} s"
 
 
+def measured(seconds: float) -> str:
+    """As ``duration``, of what an attempt measured."""
+    return duration(timedelta(seconds=seconds))
+
+
 def duration(length: timedelta) -> str:
     """``840 ms``, ``4.2 s``, ``3 min 10 s``, ``2 h 05 min``, ``4 d 3 h``."""
     seconds = max(length.total_seconds(), 0.0)

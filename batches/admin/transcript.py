@@ -79,7 +79,7 @@ def facts(fields: Mapping[str, Any]) -> Iterable[str]:
     if isinstance(tokens := fields.get("input_tokens"), int):
         yield f"{tokens:,} tokens in, {fields.get('output_tokens', 0):,} out"
     if isinstance(seconds := fields.get("seconds"), int | float):
-        yield f"{seconds:.1f} s"
+        yield markup.measured(seconds)
 
 
 def texts(name: str, fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
