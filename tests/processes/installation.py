@@ -118,6 +118,11 @@ class Installation:
         """The first process of a program of ours."""
         return min(pid for pid, line in descendants(self.up.pid).items() if words in line)
 
+    def counted(self, *words: str) -> list[int]:
+        """How many processes of each program there are. Slots may have some of their own."""
+        lines = descendants(self.up.pid).values()
+        return [sum(each in line for line in lines) for each in words]
+
     def stop(self) -> int:
         self.up.send_signal(signal.SIGTERM)
         return self.up.wait(PATIENCE)

@@ -48,8 +48,7 @@ def test_the_first_start_gives_credentials_that_outlive_a_kill(installation):
         "test": 3,
         "mcp": 5,
     }
-    # The web server and its two processes, the worker and its two slots.
-    until(lambda: len(descendants(installation.up.pid)) == 6)
+    until(lambda: installation.counted("gunicorn", " worker", "agents.slot") == [3, 1, 2])
     children = descendants(installation.up.pid)
 
     installation.up.kill()
