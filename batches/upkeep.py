@@ -75,16 +75,16 @@ def every_second() -> None:
         if resources.unpark(name):
             wake()
     enforce_deadlines()
-    for name in _due_chores():
+    for name in _due(CHORES):
         seconds, work = CHORES[name]
         if _take(name, seconds):
             work()
 
 
-def _due_chores() -> list[str]:
-    """Chores that are due or were never done. Only looks: most of the time there is none."""
+def _due(names: Iterable[str]) -> list[str]:
+    """Which of these are due or were never done. Only looks: most of the time there is none."""
     not_due = set(Chore.objects.filter(due_at__gt=Now()).values_list("name", flat=True))
-    return [name for name in CHORES if name not in not_due]
+    return [name for name in names if name not in not_due]
 
 
 def _take(name: str, seconds: float) -> bool:
@@ -139,14 +139,15 @@ def deletions() -> Iterator[None]:
 
     Yields after each chunk, so that the caller can see to what must not wait, or stop.
     """
-    if _take(LEFTOVERS, 60):
+    due = _due((LEFTOVERS, RETENTION))
+    if LEFTOVERS in due and _take(LEFTOVERS, 60):
         leftovers = Batch.objects.filter(
             sealed_at__isnull=True, created_at__lt=Now() - LEFTOVER_AFTER
         )
         for batch in list(leftovers.values_list("pk", flat=True)):
             for _ in remove_batch(batch):
                 yield
-    if settings.RETENTION_DAYS and _take(RETENTION, 3600):
+    if settings.RETENTION_DAYS and RETENTION in due and _take(RETENTION, 3600):
         with contextlib.suppress(CleanupBusy):
             for removed in cleanup(timedelta(days=settings.RETENTION_DAYS)):
                 if removed:
