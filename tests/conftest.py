@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
+
+from tests.brokers import RabbitMQ
 
 TOGETHER = frozenset(
     {
@@ -26,12 +29,16 @@ TURNS = (
     "test_sqs.py",
     "test_brokers.py",
     "test_celery.py",
-    "test_workers.py",
     "test_rules.py",
+    "test_lost_workers.py",
     "test_outcomes.py",
+    "test_workers.py",
 )
 """The modules of conformance: first the single tests, behind which a process has to be given
 something else at once, then those that take longest for one backend."""
+
+RABBITMQ_NODES = 2
+"""Enough for their tests to end with the others."""
 
 
 def pytest_configure() -> None:
@@ -83,18 +90,31 @@ class Scheduling(LoadScopeScheduling):
         return _backend(nodeid) or (module if module in TOGETHER else nodeid)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        """A node of RabbitMQ takes long to start: who has one is given what needs one."""
-        if node in self._with_rabbitmq and any(map(_needs_rabbitmq, self.workqueue)):
-            chosen = next(filter(_needs_rabbitmq, self.workqueue))
-            self.workqueue.move_to_end(chosen, last=False)
+        """A node of RabbitMQ takes long to start: who has one is given what needs one, and others
+        are given something else, where there is anything."""
+        has = node in self._with_rabbitmq
+        if has or len(self._with_rabbitmq) >= RABBITMQ_NODES:
+            chosen = next((one for one in self.workqueue if _needs_rabbitmq(one) == has), None)
+            if chosen is not None:
+                self.workqueue.move_to_end(chosen, last=False)
         if _needs_rabbitmq(next(iter(self.workqueue))):
             self._with_rabbitmq.add(node)
         super()._assign_work_unit(node)
 
 
 def _needs_rabbitmq(scope: str) -> bool:
-    return scope.endswith(".pyrabbitmq]")
+    return scope.lower().endswith("rabbitmq]")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """One node for all modules: seconds of a processor each time that one is started."""
+    node = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        yield node
+    finally:
+        node.kill()

@@ -23,7 +23,7 @@ from batches.management.scratch_broker import scratch_broker
 
 OURS, PLAIN = "config.benchmark", "config.plain"
 WARM_UP = 200
-"""Tasks of each before the first round."""
+"""Tasks of each before the first round, or as many as a round has."""
 LARGE = 10_000
 """Tasks of the submission of which the answer is waited for."""
 
@@ -73,7 +73,7 @@ def compare(plan: Plan, progress: Progress) -> Comparison:
         _peer("Plain Celery", PLAIN, ["-m", "config.plain_celery"], plan) as plain,
     ):
         for peer in (ours, plain):
-            peer.ask(f"run {WARM_UP}")
+            peer.ask(f"run {min(WARM_UP, plan.tasks)}")
         answered = ours.ask(f"answer {LARGE}")
         rounds = []
         for _ in range(plan.rounds):

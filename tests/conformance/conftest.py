@@ -49,19 +49,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """One node for all modules: seconds of a processor each time that one is started."""
-    node = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        yield node
-    finally:
-        node.kill()
-
-
 def emptied(node: RabbitMQ) -> RabbitMQ:
     """It answers, and has none of our queues, whatever the last module did to it."""
-    if node.process is None:
+    if node.process is None or node.stopped:
         node.start()
     node.thaw()
     with Connection(node.url) as connection:

@@ -59,7 +59,7 @@ def test_a_submission_does_not_wait_for_its_broker(
     broker.freeze()
     hung = submitted()
     broker.thaw()
-    broker.kill()
+    broker.stop()
     away = submitted()
     broker.start()
     fleet.start(slots=2)
@@ -92,7 +92,7 @@ def test_messages_that_a_broker_lost_are_sent_again(
 def test_database_workers_stand_in_where_that_is_wanted(
     fleet: Fleet, broker: Broker, tmp_path: Path
 ) -> None:
-    broker.kill()
+    broker.stop()
     batch = submit("noop", *({} for _ in range(10)))
     assert batch.unsent
     stands_in = WorkerProcess(

@@ -318,6 +318,7 @@ def test_a_worker_at_rest_survives_a_restart_of_its_database(standing: Fleet) ->
     assert "Traceback" not in said
 
 
+@pytest.mark.backends("rabbitmq")
 def test_another_pool_is_refused(standing: Fleet) -> None:
     worker = standing.start("--pool=threads", up=False)
     assert worker.ends() != 0
@@ -360,6 +361,7 @@ def commands_of_the_guide() -> list[list[str]]:
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
 
 
+@pytest.mark.backends("redis")
 def test_the_commands_of_the_guide_answer(standing: Fleet, tmp_path: Path) -> None:
     batch = submit("linger", {"gate": str(tmp_path / "gate"), "pids": str(tmp_path / "pids")})
     pids(tmp_path / "pids")

@@ -63,8 +63,12 @@ class Chaos:
         worker.thaw()
 
     def broker(self) -> None:
-        self._broker.kill()
-        self._broker.start()
+        """Killed at first, later started again as its operator does."""
+        if self.happened["broker"]:
+            self._broker.restart()
+        else:
+            self._broker.kill()
+            self._broker.start()
 
     def database(self) -> None:
         self._restart_database()

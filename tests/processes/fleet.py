@@ -40,12 +40,14 @@ def ends(batch: Batch, look: Callable[[], T]) -> T:
 
     Fails when none ended for as long as tests are patient, and says how they stand.
     """
-    ended, deadline = -1, 0.0
+    ended, deadline, count_at = -1, 0.0, 0.0
     while not (seen := look()):
-        now = Task.objects.filter(batch=batch, finished_at__isnull=False).count()
-        if now != ended:
-            ended, deadline = now, time.monotonic() + PATIENCE
-        assert time.monotonic() < deadline, f"no task ended for {PATIENCE} s:\n{story(batch)}"
+        if (now := time.monotonic()) > count_at:
+            count_at = now + 1.0
+            count = Task.objects.filter(batch=batch, finished_at__isnull=False).count()
+            if count != ended:
+                ended, deadline = count, now + PATIENCE
+            assert now < deadline, f"no task ended for {PATIENCE} s:\n{story(batch)}"
         time.sleep(0.05)
     return seen
 
