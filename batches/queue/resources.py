@@ -101,9 +101,11 @@ def mark_back(name: str) -> int:
 
 
 def unpark(name: str) -> int:
-    """Let the tasks that wait for a resource run, in chunks."""
+    """Let the tasks that wait for a resource run, in chunks, unless it went away again."""
     parked = (
         f"SELECT t.id FROM {sql.TASK} t WHERE {WAITING} AND t.waiting_for = %s "
+        "AND NOT EXISTS (SELECT 1 FROM batches_resource r "
+        "WHERE r.name = %s AND r.away_since IS NOT NULL) "
         f"LIMIT {CHUNK}{sql.locked('FOR UPDATE SKIP LOCKED')}"
     )
     total = 0
@@ -111,7 +113,7 @@ def unpark(name: str) -> int:
         changed = sql.change(
             f"UPDATE {sql.TASK} SET waiting_for = '' "
             f"WHERE {sql.picked(parked)} AND state = 'queued'",
-            [name],
+            [name, name],
         )
         total += changed
         if changed < CHUNK:
@@ -119,7 +121,8 @@ def unpark(name: str) -> int:
 
 
 def forgotten() -> list[str]:
-    """Resources that tasks wait for although they are back: a late answer parked them.
+    """Resources that tasks wait for although they are back: whoever found that died, or tasks were
+    parked at that moment.
 
     One index probe for each resource that anything waits for (a loose index scan).
     """

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from batches.models import Artefact
 from batches.queue import settle_one, sql
 from batches.queue.claim import Lease
+from batches.queue.resources import mark_away
 from batches.queue.verdicts import Also, Ending, Settled, Standing, Verdict, decide
 from batches.states import AttemptOutcome, Failure, OnFailure, TaskState
 
@@ -25,6 +26,7 @@ class _Row:
     id: Any
     attempt: int
     batch_id: UUID
+    kind: str
     worker: str
     has_dependents: bool
     stops: bool
@@ -34,8 +36,8 @@ class _Row:
 def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settled]:
     """Write the verdicts whose lease still holds, in one transaction; the others are void.
 
-    Each writes the task's row and an attempt's row. The follow-ups (dependents, closing) belong
-    after the commit: see ``batches.queue.closing``.
+    Each writes the task's row and an attempt's row, and what was found away. The follow-ups
+    (dependents, closing) belong after the commit: see ``batches.queue.closing``.
     """
     if not verdicts:
         return []
@@ -53,6 +55,7 @@ def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settle
         if not counted:
             return []
         _write(counted)
+        _note_what_is_away(counted)
         _keep_files(verdict for _, verdict, _ in counted)
         settled = [_settled(*one) for one in counted]
         if also is not None:
@@ -80,7 +83,7 @@ def _running(verdicts: Iterable[UUID]) -> dict[UUID, _Row]:
     """Lock and read the rows. In the order of their ids, as every writer of many rows does."""
     found = sql.rows(
         f"""
-        SELECT t.id, t.attempt, t.batch_id, t.worker, t.has_dependents, b.on_failure,
+        SELECT t.id, t.attempt, t.batch_id, t.kind, t.worker, t.has_dependents, b.on_failure,
                t.failures, t.max_attempts, t.replay_safe AND t.effect_at IS NULL,
                t.cancel_requested_at IS NOT NULL OR b.cancel_requested_at IS NOT NULL,
                b.deadline IS NOT NULL AND b.deadline <= {sql.now()}
@@ -95,10 +98,11 @@ def _running(verdicts: Iterable[UUID]) -> dict[UUID, _Row]:
             id=row[0],
             attempt=row[1],
             batch_id=sql.as_uuid(row[2]),
-            worker=row[3],
-            has_dependents=bool(row[4]),
-            stops=row[5] == OnFailure.STOP,
-            standing=Standing(row[6], row[7], bool(row[8]), bool(row[9]), bool(row[10])),
+            kind=row[3],
+            worker=row[4],
+            has_dependents=bool(row[5]),
+            stops=row[6] == OnFailure.STOP,
+            standing=Standing(row[7], row[8], bool(row[9]), bool(row[10]), bool(row[11])),
         )
         for row in found
     }
@@ -208,6 +212,20 @@ def _write_sqlite(counted: list[tuple[_Row, Verdict, Ending]]) -> int:
             attempts,
         )
     return changed
+
+
+def _note_what_is_away(counted: list[tuple[_Row, Verdict, Ending]]) -> None:
+    """Together with the rows that wait for it: for what is not away nobody waits for long.
+
+    In the order of the names, as every other writer of several resources would have to.
+    """
+    away = {
+        ending.waiting_for: (row.kind, verdict.error)
+        for row, verdict, ending in counted
+        if ending.waiting_for
+    }
+    for name, (kind, reason) in sorted(away.items()):
+        mark_away(name, kind, reason)
 
 
 def _keep_files(verdicts: Iterable[Verdict]) -> None:

@@ -73,7 +73,6 @@ class Ledger:
                 )
                 _discard(verdict)
             elif verdict.outcome == AttemptOutcome.UNAVAILABLE:
-                resources.mark_away(verdict.resource, claimed.kind, verdict.error)
                 resources.park([verdict.resource])
         if logger.isEnabledFor(logging.DEBUG):
             _log_settled(entries, counted)

@@ -176,7 +176,9 @@ def test_unavailable_costs_nothing_and_parks_what_needs_the_same(operator, make_
     make_batch(operator, items=[*needy, Item({"how": "reject"})], kind="misbehave", max_attempts=1)
     first = take(1)[0]
     end(first, AttemptOutcome.UNAVAILABLE, resource="file:/x", error="gone")
-    resources.mark_away("file:/x", "misbehave", "gone")
+    assert Resource.objects.values_list("name", "kind", "reason").get() == (
+        "file:/x", "misbehave", "gone",
+    )  # fmt: skip
     assert resources.park(["file:/x"]) == 2
     assert names(take()) == ["3"]
     assert row(first).failures == 0
@@ -193,9 +195,25 @@ def test_a_probe_is_taken_over_by_one(operator):
     assert resources.away() == {"file:/x"}
 
 
-def test_a_late_unavailable_does_not_park_a_task_for_ever(operator, make_batch):
+def test_what_waits_for_a_resource_is_let_go_only_when_that_is_back(operator, make_batch):
+    make_batch(operator, items=[Item({"how": "need", "needs": "file:/x"})], kind="misbehave")
+    [first] = take()
+    end(first, AttemptOutcome.UNAVAILABLE, resource="file:/x")
+    # Upkeep of another worker, before whoever settled it came further.
+    assert resources.forgotten() == []
+    upkeep.every_second()
+    assert row(first).waiting_for == "file:/x"
+    # It looked just before that.
+    assert resources.unpark("file:/x") == 0
+    assert take() == []
+
+
+def test_tasks_that_were_parked_as_their_resource_came_back_do_not_wait_for_ever(
+    operator, make_batch
+):
     make_batch(operator, items=[Item({"how": "need", "needs": "file:/x"})], kind="misbehave")
     end(take()[0], AttemptOutcome.UNAVAILABLE, resource="file:/x")
+    Resource.objects.update(away_since=None)  # and there whoever found it died
     assert resources.forgotten() == ["file:/x"]
     upkeep.every_second()
     assert len(take()) == 1

@@ -300,7 +300,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def what_is_waited_for_comes(self) -> None:
         skip_backoff()
-        assert resources.unpark(RESOURCE) == sum(job.away for job in self.jobs)
+        assert resources.mark_back(RESOURCE) == sum(job.away for job in self.jobs)
         for job in self.jobs:
             job.later = job.away = False
 
