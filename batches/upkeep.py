@@ -26,8 +26,9 @@ from batches.queue.closing import (
     overlooked_dependents,
     unfinished_business,
 )
+from batches.queue.deadlines import fail_late
 from batches.queue.removal import remove_batch
-from batches.queue.settle import fail_late, reap
+from batches.queue.settle import reap
 from batches.queue.verdicts import Settled
 from batches.states import BatchState, WorkerState
 

@@ -18,7 +18,7 @@ from batches.queue import settle_one, sql
 from batches.queue.claim import Lease
 from batches.queue.resources import mark_away
 from batches.queue.verdicts import Also, Ending, Settled, Standing, Verdict, decide
-from batches.states import AttemptOutcome, Failure, OnFailure, TaskState
+from batches.states import AttemptOutcome, OnFailure, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def settle(verdicts: Sequence[Verdict], also: Also | None = None) -> list[Settle
         if not counted:
             return []
         _write(counted)
-        _note_what_is_away(counted)
         _keep_files(verdict for _, verdict, _ in counted)
+        _note_what_is_away(counted)
         settled = [_settled(*one) for one in counted]
         if also is not None:
             also.write(
@@ -271,37 +271,3 @@ def reap(limit: int = 500) -> list[Settled]:
                 for task_id, attempt, worker, seconds in expired
             ]
         )
-
-
-def fail_late(batch: UUID) -> list[Settled]:
-    """Fail what still waits in a batch whose deadline has passed, one chunk of it."""
-    chosen = (
-        f"SELECT t.id FROM {sql.TASK} t WHERE t.batch_id = %s AND t.state = 'queued' "
-        f"ORDER BY t.id LIMIT 5000{sql.locked('FOR UPDATE')}"
-    )
-    with transaction.atomic():
-        sql.lock_batches("b.id = %s", [sql.one_id(batch)])
-        found = sql.rows(
-            f"""
-            UPDATE {sql.TASK} SET state = 'failed', failure = %s, finished_at = {sql.now()},
-                run_after = NULL, waiting_for = '', dispatched_at = NULL,
-                error = 'The deadline of the batch passed before it could run.'
-            WHERE {sql.picked(chosen)} AND state = 'queued'
-            RETURNING id, attempt, has_dependents
-            """,
-            [Failure.TIMEOUT, sql.one_id(batch)],
-        )
-    return [
-        Settled(
-            lease=Lease(sql.as_uuid(task_id), attempt),
-            batch_id=batch,
-            state=TaskState.FAILED,
-            failure=Failure.TIMEOUT,
-            error="",
-            delay=None,
-            has_dependents=bool(has_dependents),
-            stops_batch=False,
-            others_wait=False,
-        )
-        for task_id, attempt, has_dependents in found
-    ]
