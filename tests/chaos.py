@@ -34,6 +34,7 @@ def main() -> int:
                     "DATABASE_URL": server.url,
                     "CHAOS_POSTGRES": folder,
                     "CHAOS_TASKS": str(options.tasks),
+                    "CHAOS_KILL_EVERY": "3",
                 },
                 check=False,
             ).returncode

@@ -26,6 +26,7 @@ TOGETHER = frozenset(
 TURNS = (
     "test_everything_fails.py",
     "test_order.py",
+    "test_benchmark.py",
     "test_sqs.py",
     "test_brokers.py",
     "test_celery.py",
@@ -34,8 +35,9 @@ TURNS = (
     "test_outcomes.py",
     "test_workers.py",
 )
-"""The modules of conformance: first the single tests, behind which a process has to be given
-something else at once, then those that take longest for one backend."""
+"""The modules of conformance, and what else has workers of Celery: first the single tests, behind
+which a process has to be given something else at once, then those that take longest for one
+backend."""
 
 RABBITMQ_NODES = 2
 """Enough for their tests to end with the others."""
@@ -63,9 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(nodeid: str) -> int:
-    """When a module of conformance has its turn, among the long ones."""
+    """When a module has its turn, among the long ones."""
     name = nodeid.partition("::")[0].rpartition("/")[2]
-    return TURNS.index(name) if _backend(nodeid) else len(TURNS)
+    return TURNS.index(name) if name in TURNS else len(TURNS)
 
 
 def _backend(nodeid: str) -> str:
@@ -89,6 +91,14 @@ class Scheduling(LoadScopeScheduling):
         module = nodeid.partition("::")[0]
         return _backend(nodeid) or (module if module in TOGETHER else nodeid)
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """Not before it is needed: what waits behind a long test could be run by others.
+
+        A test is begun when the one after it is known, so that one more is needed then.
+        """
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
     def _assign_work_unit(self, node: WorkerController) -> None:
         """A node of RabbitMQ takes long to start: who has one is given what needs one, and others
         are given something else, where there is anything."""
@@ -103,7 +113,7 @@ class Scheduling(LoadScopeScheduling):
 
 
 def _needs_rabbitmq(scope: str) -> bool:
-    return scope.lower().endswith("rabbitmq]")
+    return scope.endswith((".pyrabbitmq]", "_on_rabbitmq"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.backends("redis", "rabbitmq"), pytest.mark.long]
 TASKS = int(os.environ.get("CHAOS_TASKS", "180"))
 SECONDS = 0.15
 """That a task takes."""
-KILL_EVERY = 3.0
+KILL_EVERY = float(os.environ.get("CHAOS_KILL_EVERY", "5"))
 """Seconds at least. However slow the machine is, a task was settled since the last kill."""
 WORKERS, SLOTS, LEASE = 3, 2, 3
 

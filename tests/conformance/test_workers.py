@@ -30,9 +30,18 @@ def running(worker: WorkerProcess) -> bool:
     return Task.objects.filter(state=TaskState.RUNNING, worker=worker.name).exists()
 
 
-def test_sigterm_finishes_what_runs_and_leaves_the_rest(fleet: Fleet, tmp_path: Path) -> None:
-    worker = fleet.start(slots=1)
-    batch = submit("linger", *({"gate": str(tmp_path / "gate")} for _ in range(3)))
+def test_a_worker_takes_from_its_queues_alone_and_ends_with_what_runs(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    worker = fleet.start("--queues", "validation,low_priority", slots=1)
+    left = submit("noop", {}, priority=10)
+    for queue in ("low_priority", "validation"):
+        done(submit("noop", {}, queue=queue))
+    assert task_of(left).attempt == 0
+    until(lambda: worker.row and worker.row.sandbox, what="it says what holds commands")
+
+    payload = {"gate": str(tmp_path / "gate")}
+    batch = submit("linger", payload, payload, payload, queue="validation")
     until(lambda: running(worker), what="a task runs")
     worker.signal(signal.SIGTERM)
     until(
@@ -59,16 +68,6 @@ def test_the_slots_of_a_killed_worker_die_with_it(fleet: Fleet, tmp_path: Path) 
     worker.kill()
     for pid in {*processes, *slots}:
         until(lambda pid=pid: gone(pid), what=f"process {pid} died with its worker")
-
-
-def test_a_worker_takes_from_its_queues_alone_and_says_what_holds_commands(fleet: Fleet) -> None:
-    worker = fleet.start("--queues", "validation,low_priority")
-    left = submit("noop", {}, priority=10)
-    taken = [submit("noop", {}, queue=queue) for queue in ("low_priority", "validation")]
-    for batch in taken:
-        done(batch)
-    assert task_of(left).attempt == 0
-    until(lambda: worker.row and worker.row.sandbox, what="it says what holds commands")
 
 
 @pytest.mark.backends("database")
