@@ -1,5 +1,6 @@
 """The Django app."""
 
+import gc
 from importlib import import_module
 
 from django.apps import AppConfig
@@ -11,3 +12,6 @@ class BatchesConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("batches.checks")  # registers the system checks
+        # What is here now stays: nobody need look it over for garbage.
+        gc.freeze()
+        gc.enable()
