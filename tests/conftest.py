@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -47,6 +48,11 @@ def pytest_configure() -> None:
     # A shell's background job ignores it, and so would each ``up`` that a test ends by it.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what was collected stays: it need not be looked over for garbage again
 
 
 @pytest.hookimpl(trylast=True)

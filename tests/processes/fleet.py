@@ -26,12 +26,17 @@ ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
 
+def pause(began: float) -> None:
+    """Between two looks: the longer, the longer has been waited. Looks take time from others."""
+    time.sleep(min(0.2, max(0.03, (time.monotonic() - began) / 20)))
+
+
 def until(look: Callable[[], T], *, within: float = PATIENCE, what: str = "") -> T:
     """The first true answer; fails when there is none in time."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {within} s: {what or look}"
-        time.sleep(0.05)
+        assert time.monotonic() < began + within, f"not within {within} s: {what or look}"
+        pause(began)
     return seen
 
 
@@ -40,6 +45,7 @@ def ends(batch: Batch, look: Callable[[], T]) -> T:
 
     Fails when none ended for as long as tests are patient, and says how they stand.
     """
+    began = time.monotonic()
     ended, deadline, count_at = -1, 0.0, 0.0
     while not (seen := look()):
         if (now := time.monotonic()) > count_at:
@@ -48,7 +54,7 @@ def ends(batch: Batch, look: Callable[[], T]) -> T:
             if count != ended:
                 ended, deadline = count, now + PATIENCE
             assert now < deadline, f"no task ended for {PATIENCE} s:\n{story(batch)}"
-        time.sleep(0.05)
+        pause(began)
     return seen
 
 

@@ -132,8 +132,8 @@ class Image:
     def _copy(self, source: str, target: str) -> None:
         place = self.app / target
         if (ROOT / source).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / source, place, ignore=ignored)
+            # With what was compiled, as the image has it.
+            shutil.copytree(ROOT / source, place)
             return
         if target.endswith("/"):
             place /= Path(source).name
