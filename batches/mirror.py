@@ -113,12 +113,26 @@ def repair() -> None:
         position: int | None = -1
         while position is not None:
             position, written = _repair_some(batch, position)
-            if begun := [record for record in written if record.worker]:
-                _report(begun)
+            _report(written)
 
 
-def _report(begun: Sequence[Record]) -> None:
+def put_right(task: UUID) -> None:
+    """The same of one task that ended so, whether or not its batch goes on."""
+    ended = Task.objects.filter(pk=task, batch__backend=BackendName.CELERY, state__in=FINISHED)
+    batch = ended.values_list("batch", flat=True).first()
+    if batch is None:
+        return
+    with transaction.atomic():
+        sql.lock_batches("b.id = %s", [sql.one_id(batch)])
+        written = _put_right(list(ended.values_list(*_END)))
+    _report(written)
+
+
+def _report(records: Sequence[Record]) -> None:
     """Tell Flower what the workers that began them could not; the records are right without it."""
+    begun = [record for record in records if record.worker]
+    if not begun:
+        return
     from batches.backends import celery  # noqa: PLC0415 - only with a broker
 
     try:
@@ -139,46 +153,54 @@ def _report(begun: Sequence[Record]) -> None:
 
 def _repair_some(batch: UUID, after: int) -> tuple[int | None, list[Record]]:
     """One chunk; returns where the next one begins, None at the end, and what it wrote."""
-    from django_celery_results.models import TaskResult  # noqa: PLC0415 - only with a broker
-
     with transaction.atomic():
-        # A retry locks the batch first as well: what it queues again is not written over.
         sql.lock_batches("b.id = %s", [sql.one_id(batch)])
         row = Batch.objects.filter(pk=batch, state=BatchState.DONE)
         if not row.exists():
             return None, []
         ended = Task.objects.filter(batch=batch, state__in=FINISHED, position__gt=after)
-        tasks = list(
-            ended.order_by("position").values_list("pk", "state", "attempt", "worker", "position")[
-                :CHUNK
-            ]
-        )
+        tasks = list(ended.order_by("position").values_list(*_END, "position")[:CHUNK])
         if not tasks:
             row.update(mirrored_at=Now())
             return None, []
-        found = TaskResult.objects.filter(task_id__in=[str(task) for task, *_ in tasks])
-        known = {
-            task_id: (status, worker or "")
-            for task_id, status, worker in found.values_list("task_id", "status", "worker")
-        }
-        wrong = {
-            task: known.get(str(task), ("", ""))[1] or identity.celery_node(worker)
-            for task, state, attempt, worker, _ in tasks
-            if known.get(str(task), ("", ""))[0] != celery_status(state, attempt)
-        }
-        records = [
-            Record(
-                task_id=task.pk,
-                kind=task.kind,
-                status=celery_status(task.state, task.attempt),
-                worker=wrong[task.pk],
-                started_at=task.started_at,
-                result=task.result,
-                failure=task.failure,
-                error=task.error,
-            )
-            for task in Task.objects.filter(pk__in=wrong).defer("payload")
-        ]
-        write(records)
         last: int = tasks[-1][-1]
-    return last, records
+        return last, _put_right([task[:-1] for task in tasks])
+
+
+_END = ("pk", "state", "attempt", "worker")
+_End = tuple[UUID, str, int, str]
+
+
+def _put_right(tasks: Sequence[_End]) -> list[Record]:
+    """Write the records of these that do not say what the rows say; returns them.
+
+    The caller holds the lock of their batch: a retry takes it first as well, and what that queues
+    again is not written over.
+    """
+    from django_celery_results.models import TaskResult  # noqa: PLC0415 - only with a broker
+
+    found = TaskResult.objects.filter(task_id__in=[str(task) for task, *_ in tasks])
+    known = {
+        task_id: (status, worker or "")
+        for task_id, status, worker in found.values_list("task_id", "status", "worker")
+    }
+    wrong = {
+        task: known.get(str(task), ("", ""))[1] or identity.celery_node(worker)
+        for task, state, attempt, worker in tasks
+        if known.get(str(task), ("", ""))[0] != celery_status(state, attempt)
+    }
+    records = [
+        Record(
+            task_id=task.pk,
+            kind=task.kind,
+            status=celery_status(task.state, task.attempt),
+            worker=wrong[task.pk],
+            started_at=task.started_at,
+            result=task.result,
+            failure=task.failure,
+            error=task.error,
+        )
+        for task in Task.objects.filter(pk__in=wrong).defer("payload")
+    ]
+    write(records)
+    return records

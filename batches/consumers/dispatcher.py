@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from batches import dispatch, operations, registry
+from batches import dispatch, mirror, operations, registry
 from batches.consumers.forking import using_database
 from batches.consumers.presence import Presence
 from batches.consumers.scratch import scratch_folder
@@ -202,6 +202,8 @@ class Dispatcher:
         while self._cancelling:
             with contextlib.suppress(operations.Conflict):
                 operations.cancel_task(self._cancelling[0])
+            # It may have been handed back first, by the process that was terminated.
+            mirror.put_right(self._cancelling[0].pk)
             self._cancelling.popleft()
 
     # -- probes

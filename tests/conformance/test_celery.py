@@ -232,17 +232,22 @@ def test_a_revoked_task_is_cancelled_and_may_be_retried(standing: Fleet, tmp_pat
 def test_a_running_task_that_is_revoked_is_cancelled_and_may_be_retried(
     standing: Fleet, tmp_path: Path
 ) -> None:
+    """While another one of its batch runs on."""
     for terminate in (False, True):
         way = tmp_path / f"terminate-{terminate}"
-        batch = submit("linger", {"gate": str(way), "pids": f"{way}.pids"})
+        other = {"gate": f"{way}.other"}
+        batch = submit("linger", {"gate": str(way), "pids": f"{way}.pids"}, other)
         pids(Path(f"{way}.pids"))
         application().control.revoke(str(task_of(batch).pk), terminate=terminate)
-        assert done(batch).summary["cancelled"] == 1
+        until(lambda b=batch: task_of(b).state == TaskState.CANCELLED, what="it is cancelled")
+        assert record(task_of(batch)).status == "REVOKED"
         assert outcomes(task_of(batch))[0] in {"released", "cancelled"}
         assert "shutdown" not in task_of(batch).error, "nothing was shut down"
+        Path(other["gate"]).touch()
+        assert done(batch).summary["cancelled"] == 1
         way.touch()
         operations.retry_task(task_of(batch))
-        assert done(batch).summary["succeeded"] == 1
+        assert done(batch).summary["succeeded"] == 2
 
 
 def test_a_task_that_is_not_sent_yet_can_be_revoked(standing: Fleet) -> None:
