@@ -36,6 +36,7 @@ from batches.consumers.celery_tasks import (
     group_task_name,
 )
 from batches.consumers.dispatcher import LOOK_EVERY, Dispatcher
+from batches.consumers.event_loop import attend
 from batches.consumers.forking import mind_forks
 from batches.consumers.pool_process import PoolProcess
 from batches.consumers.presence import Presence
@@ -130,43 +131,6 @@ def _leave(**_: Any) -> None:
 # -- in the main process
 
 
-EVENTS_WITHIN = 0.1
-"""Seconds in which Flower hears of what a task did."""
-
-
-def gather_events(consumer: Any) -> None:
-    """Let the events of several tasks go out together.
-
-    Celery publishes them at every turn of its loop, which costs a worker as much as the messages.
-    """
-    events, hub = consumer.event_dispatcher, consumer.hub
-    if events is None or hub is None:
-        return
-    waiting = False
-
-    def flush() -> None:
-        nonlocal waiting
-        waiting = False
-        events.flush()
-
-    def buffered() -> None:
-        nonlocal waiting
-        if not waiting:
-            waiting = True
-            hub.call_later(EVENTS_WITHIN, flush)
-
-    events.on_send_buffered = buffered
-
-
-def let_go_of_database() -> None:
-    """Keep no connection from one turn of the event loop to the next.
-
-    Celery writes a record of its own there now and then: that of a revoke, or of a child that died.
-    A connection that the database has closed meanwhile would fail it, and all that come after.
-    """
-    connection.close()
-
-
 class Console(bootsteps.StartStopStep):  # type: ignore[misc]
     """Takes its place among the workers, and dispatches, from the first connection on."""
 
@@ -174,9 +138,7 @@ class Console(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         """At each connection to the broker."""
-        gather_events(parent)
-        if parent.hub is not None:
-            parent.hub.on_tick.add(let_go_of_database)
+        attend(parent)
         if _dispatcher is not None:
             _dispatcher.reconnected()
 

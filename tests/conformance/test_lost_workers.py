@@ -17,7 +17,6 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from batches import operations
-from batches.models import Task
 from batches.states import TaskState, WorkerState
 from tests.processes.fleet import (
     Fleet,
@@ -26,17 +25,13 @@ from tests.processes.fleet import (
     gone,
     outcomes,
     pids,
+    running,
     submit,
     task_of,
     until,
 )
 
 pytestmark = pytest.mark.long
-
-
-def running(worker: WorkerProcess) -> int:
-    """How many tasks it runs."""
-    return Task.objects.filter(state=TaskState.RUNNING, worker=worker.name).count()
 
 
 @contextmanager

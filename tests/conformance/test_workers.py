@@ -11,23 +11,19 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from batches.models import Task, Worker
+from batches.models import Worker
 from batches.states import TaskState, WorkerState
 from tests.processes.fleet import (
     Fleet,
-    WorkerProcess,
     done,
     gone,
     outcomes,
     pids,
+    running,
     submit,
     task_of,
     until,
 )
-
-
-def running(worker: WorkerProcess) -> bool:
-    return Task.objects.filter(state=TaskState.RUNNING, worker=worker.name).exists()
 
 
 def test_a_worker_takes_from_its_queues_alone_and_ends_with_what_runs(

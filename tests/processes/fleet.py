@@ -18,7 +18,7 @@ from django.db import connection
 
 from batches import operations
 from batches.models import Batch, Task, Worker
-from batches.states import BatchState
+from batches.states import BatchState, TaskState
 from batches.submission import Item, Submission
 from tests.patience import PATIENCE
 
@@ -282,6 +282,11 @@ def outcomes(task: Task) -> list[str]:
     attempts = list(task.attempts.order_by("number"))
     assert [attempt.number for attempt in attempts] == list(range(1, len(attempts) + 1))
     return [attempt.outcome for attempt in attempts]
+
+
+def running(worker: WorkerProcess) -> int:
+    """How many tasks it runs."""
+    return Task.objects.filter(state=TaskState.RUNNING, worker=worker.name).count()
 
 
 def pids(prefix: Path, attempt: int = 1) -> list[int]:
