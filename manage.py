@@ -19,7 +19,7 @@ def take_data_dir(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    # Looking all that is imported over for garbage, again and again, is a tenth of each start.
+    # Looking all that is imported over for garbage, again and again, is a fifth of each start.
     gc.disable()  # until the app is ready
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     try:

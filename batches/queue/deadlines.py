@@ -16,7 +16,7 @@ def fail_late(batch: UUID) -> list[Settled]:
     """Fail what still waits in a batch whose deadline has passed, one chunk of it."""
     chosen = (
         f"SELECT t.id FROM {sql.TASK} t WHERE t.batch_id = %s AND t.state = 'queued' "
-        f"ORDER BY t.id LIMIT 5000{sql.locked('FOR UPDATE')}"
+        f"ORDER BY t.id LIMIT {sql.CHUNK}{sql.locked('FOR UPDATE')}"
     )
     with transaction.atomic():
         sql.lock_batches("b.id = %s", [sql.one_id(batch)])
