@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded, Terminated
+from billiard.util import get_pdeathsig
 from celery import Task, bootsteps, signals
 from celery.exceptions import Ignore, Retry
 from celery.utils.functional import maybe_list
@@ -167,6 +168,10 @@ def _announce(sender: Any, **_: Any) -> None:
     Celery only logs what its signals raise, and would go on without a dispatcher.
     """
     global _dispatcher  # noqa: PLW0603
+    # Each process of the pool sets the signal, with a C parser that takes ten times as long to
+    # import as to use: it is imported once, and here.
+    with suppress(OSError):
+        get_pdeathsig()
     # What is here now stays: a process of the pool that looked it over for garbage would copy it.
     gc.collect()
     gc.freeze()
