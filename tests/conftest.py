@@ -80,7 +80,7 @@ def _backend(nodeid: str) -> str:
     """The backend that a test of conformance runs on; empty for any other test."""
     if not nodeid.startswith("tests/conformance/"):
         return ""
-    return nodeid.partition("::")[0] + nodeid.rpartition("[")[2]
+    return f"{nodeid.partition('::')[0]}::[{nodeid.rpartition('[')[2]}"
 
 
 class Scheduling(LoadScopeScheduling):
@@ -106,11 +106,19 @@ class Scheduling(LoadScopeScheduling):
             super()._reschedule(node)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        """A node of RabbitMQ takes long to start: who has one is given what needs one, and others
-        are given something else, where there is anything."""
+        """A node of RabbitMQ takes long to start: who has one is given what needs one and has its
+        turn, and others are given something else, where there is anything."""
         has = node in self._with_rabbitmq
         if has or len(self._with_rabbitmq) >= RABBITMQ_NODES:
-            chosen = next((one for one in self.workqueue if _needs_rabbitmq(one) == has), None)
+            turn = _turn(next(iter(self.workqueue))) if has else len(TURNS)
+            chosen = next(
+                (
+                    one
+                    for one in self.workqueue
+                    if _needs_rabbitmq(one) == has and _turn(one) <= turn
+                ),
+                None,
+            )
             if chosen is not None:
                 self.workqueue.move_to_end(chosen, last=False)
         if _needs_rabbitmq(next(iter(self.workqueue))):
@@ -119,7 +127,7 @@ class Scheduling(LoadScopeScheduling):
 
 
 def _needs_rabbitmq(scope: str) -> bool:
-    return scope.endswith((".pyrabbitmq]", "_on_rabbitmq"))
+    return scope.endswith(("[rabbitmq]", "_on_rabbitmq"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

@@ -180,10 +180,8 @@ class WorkerProcess:
 
 
 class CeleryProcess(WorkerProcess):
-    """``celery worker``, as a person would start it; its pool's processes are its slots.
-
-    Without looking for neighbours first, which takes a second.
-    """
+    """``celery worker``, as ``deploy/start_celery_worker.sh`` starts it; its pool's processes are
+    its slots."""
 
     command = (
         "-m",
@@ -192,6 +190,7 @@ class CeleryProcess(WorkerProcess):
         "config",
         "worker",
         "--without-mingle",
+        "--without-gossip",
         "--loglevel=INFO",
         "--concurrency",
     )
