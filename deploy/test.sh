@@ -82,8 +82,8 @@ if find_postgres "$scratch"; then
     # Not there yet: the tests make their own. Both runs wait much, so they run side by side, and
     # the shorter one, without Celery, takes what needs no database, or any.
     database=oc_$$_$RANDOM
-    # Its tests of Celery wait for brokers and workers most of the time: twice as many at once.
-    run_pytest 4 "${postgres_url%/*}/$database" "$scratch/data-postgres" \
+    # Its tests of Celery wait for brokers and workers most of the time: more of them at once.
+    run_pytest 5 "${postgres_url%/*}/$database" "$scratch/data-postgres" \
         -m "not sqlite_only and not either" --ignore=tests/agents \
         --ignore=tests/architecture --ignore=tests/browser "$@" \
         >"$scratch/postgres-output" 2>&1 &

@@ -68,7 +68,7 @@ def check(broker: Broker, tmp_path: Path) -> None:
     assert 0 < figures["answer_seconds"] < 60
 
 
-@pytest.mark.sqlite_only
+@pytest.mark.postgres_only
 def test_celery_is_measured_beside_plain_celery_on_redis(tmp_path: Path) -> None:
     folder = tmp_path / "broker"
     folder.mkdir()
@@ -82,7 +82,7 @@ def test_celery_is_measured_beside_plain_celery_on_redis(tmp_path: Path) -> None
         broker.kill()
 
 
-@pytest.mark.postgres_only
+@pytest.mark.sqlite_only
 def test_celery_is_measured_beside_plain_celery_on_rabbitmq(
     rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
