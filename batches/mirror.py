@@ -11,24 +11,28 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Case, CharField, Exists, Func, OuterRef, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from agents.contract import JSON
 from batches import identity, registry
-from batches.celery_words import celery_status
+from batches.celery_words import FINAL, celery_status
 from batches.models import Batch, Task
 from batches.queue import sql
-from batches.states import FINISHED, BackendName, BatchState
+from batches.states import FINISHED, BackendName, BatchState, TaskState
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 100
+LATELY = timedelta(seconds=30)
+MOST_LATELY = 1000
+"""Tasks a turn; the others have the next one."""
 
 
 class TaskFailed(Exception):
@@ -104,8 +108,9 @@ def _result(record: Record) -> str | None:
 
 def repair() -> None:
     """Write the records of tasks that ended without a Celery worker: cancelled, late, for another's
-    failure, or on a database worker that stood in. Of a batch once it is finished, so that nothing
-    of it changes meanwhile."""
+    failure, or on a database worker that stood in. Within moments where they failed or were
+    cancelled; the rest, and what nobody saw in time, once its batch is finished."""
+    _repair_open()
     done = Batch.objects.filter(
         backend=BackendName.CELERY, state=BatchState.DONE, mirrored_at__isnull=True
     )
@@ -116,16 +121,49 @@ def repair() -> None:
             _report(written)
 
 
-def put_right(task: UUID) -> None:
-    """The same of one task that ended so, whether or not its batch goes on."""
-    ended = Task.objects.filter(pk=task, batch__backend=BackendName.CELERY, state__in=FINISHED)
-    batch = ended.values_list("batch", flat=True).first()
-    if batch is None:
-        return
-    with transaction.atomic():
-        sql.lock_batches("b.id = %s", [sql.one_id(batch)])
-        written = _put_right(list(ended.values_list(*_END)))
-    _report(written)
+def put_right(tasks: Iterable[UUID]) -> None:
+    """The same of these, where they have ended, whether or not their batches go on."""
+    ended = Task.objects.filter(
+        pk__in=list(tasks), batch__backend=BackendName.CELERY, state__in=FINISHED
+    )
+    for batch in set(ended.values_list("batch", flat=True)):
+        with transaction.atomic():
+            sql.lock_batches("b.id = %s", [sql.one_id(batch)])
+            written = _put_right(list(ended.filter(batch=batch).values_list(*_END)))
+        _report(written)
+
+
+def _repair_open() -> None:
+    """In batches that go on: what ended lately, and is recorded otherwise or not at all."""
+    from django_celery_results.models import TaskResult  # noqa: PLC0415 - only with a broker
+
+    word = Case(
+        When(state=TaskState.FAILED, then=Value(FINAL[TaskState.FAILED])),
+        default=Value(FINAL[TaskState.CANCELLED]),
+    )
+    right = TaskResult.objects.filter(task_id=_Dashed(OuterRef("pk")), status=OuterRef("word"))
+    wrong = Task.objects.annotate(word=word).filter(
+        ~Exists(right),
+        finished_at__gt=Now() - LATELY,
+        state__in=(TaskState.FAILED, TaskState.CANCELLED),
+        batch__backend=BackendName.CELERY,
+        batch__state=BatchState.OPEN,
+    )
+    tasks = list(wrong.values_list("pk", flat=True)[:MOST_LATELY])
+    for first in range(0, len(tasks), CHUNK):
+        put_right(tasks[first : first + CHUNK])
+
+
+class _Dashed(Func):
+    """An id as Celery writes it; SQLite has its digits alone."""
+
+    output_field = CharField()
+    template = "%(expressions)s::text"
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        parts = (1, 8), (9, 4), (13, 4), (17, 4), (21, 12)
+        template = " || '-' || ".join(f"substr(%(expressions)s, {at}, {n})" for at, n in parts)
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 def _report(records: Sequence[Record]) -> None:

@@ -39,11 +39,16 @@ class Places:
 
 
 def take(
-    number: int = 1000, *, worker: str = "w1", kinds: Collection[str] = (), **claimant: Any
+    number: int = 1000,
+    *,
+    worker: str = "w1",
+    kinds: Collection[str] = (),
+    backend: str = "database",
+    **claimant: Any,
 ) -> list[Claimed]:
     """Claim up to so many tasks."""
     places = Places(number, set(kinds)) if kinds else Places(number)
-    return claim(Claimant(worker=worker, backend="database", **claimant), places)
+    return claim(Claimant(worker=worker, backend=backend, **claimant), places)
 
 
 def names(claimed: list[Claimed]) -> list[str]:

@@ -203,7 +203,7 @@ class Dispatcher:
             with contextlib.suppress(operations.Conflict):
                 operations.cancel_task(self._cancelling[0])
             # It may have been handed back first, by the process that was terminated.
-            mirror.put_right(self._cancelling[0].pk)
+            mirror.put_right([self._cancelling[0].pk])
             self._cancelling.popleft()
 
     # -- probes

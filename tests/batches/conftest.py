@@ -115,6 +115,13 @@ def make_batch() -> Callable[..., Batch]:
     return make
 
 
+@pytest.fixture
+def broker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one, as far as a submission knows; nothing is published here."""
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+    monkeypatch.setattr("batches.dispatch.nudge", lambda: False)
+
+
 class Room:
     """Room for a number of tasks of any kind."""
 

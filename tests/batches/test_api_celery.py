@@ -13,13 +13,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def broker(settings, monkeypatch):
-    """There is one, as far as a submission knows; nothing is published here."""
-    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
-    monkeypatch.setattr("batches.dispatch.nudge", lambda: False)
-
-
-@pytest.fixture
 def group(broker, make_batch, operator) -> Batch:
     return make_batch(operator, 3, backend="celery")
 

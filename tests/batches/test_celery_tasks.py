@@ -23,9 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def group(settings, monkeypatch, make_batch, operator):
-    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
-    monkeypatch.setattr("batches.dispatch.nudge", lambda: False)
+def group(broker, make_batch, operator):
     return make_batch(operator, 3, backend="celery")
 
 

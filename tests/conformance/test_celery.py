@@ -250,6 +250,23 @@ def test_a_running_task_that_is_revoked_is_cancelled_and_may_be_retried(
         assert done(batch).summary["succeeded"] == 2
 
 
+def test_a_task_that_is_cancelled_while_it_backs_off_is_recorded_so_at_once(
+    standing: Fleet,
+) -> None:
+    later = {"how": "again", "after": 600}
+    batch = submit("misbehave", later, later, max_attempts=2)
+    until(
+        lambda: batch.tasks.filter(state=TaskState.QUEUED, attempt=1).count() == 2,
+        what="both wait for their second attempt",
+    )
+    cancelled, other = task_of(batch, 0), task_of(batch, 1)
+    operations.cancel_task(cancelled)
+    assert record(cancelled).status == "REVOKED"
+    assert TaskResult.objects.get(task_id=str(other.pk)).status == "RETRY"
+    operations.cancel_task(other)
+    assert done(batch).summary["cancelled"] == 2
+
+
 def test_a_task_that_is_not_sent_yet_can_be_revoked(standing: Fleet) -> None:
     batch = submit("noop", {}, run_at=timezone.now() + timedelta(hours=1))
     application().control.revoke(str(task_of(batch).pk))
