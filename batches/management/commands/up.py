@@ -183,7 +183,10 @@ def celery(slots: int) -> list[Program]:
     """A worker and the scheduler, of which a console has one."""
     command = [sys.executable, "-m", "celery", "--workdir", str(settings.BASE_DIR), "-A", "config"]
     level = ["--loglevel", logging.getLevelName(logging.getLogger().level)]
-    work = ["worker", "--concurrency", str(slots), "--hostname", f"up-{os.getpid()}@%h", *level]
+    # As deploy/start_celery_worker.sh does, and for its reasons.
+    alone = ["--without-mingle", "--without-gossip"]
+    node = ["--hostname", f"up-{os.getpid()}@%h"]
+    work = ["worker", "--concurrency", str(slots), *node, *alone, *level]
     schedule = ["beat", "--pidfile=", *level]
     return [
         Program("Celery worker", [*command, *work], Signals.SIGQUIT, Signals.SIGQUIT),
