@@ -203,6 +203,18 @@ class QueueMachine(RuleBasedStateMachine):
         """Most of what happens to a queue: tasks are claimed, and end one way or another."""
         self.settle_all(dict(zip(self.claimed(len(outcomes)), outcomes, strict=False)))
 
+    @rule(
+        outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=4),
+        pick=PICK,
+        whole=st.booleans(),
+    )
+    def cancelled_work(self, outcomes: list[str], pick: int, whole: bool) -> None:
+        """The same, with a cancel while they run: by chance alone that is rare."""
+        claimed = self.claimed(len(outcomes))
+        if claimed:
+            self.ask_to_cancel(claimed[pick % len(claimed)], whole)
+        self.settle_all(dict(zip(claimed, outcomes, strict=False)))
+
     # -- the end of attempts ----------------------------------------------------------------------
 
     def end(self, job: Job, outcome: str) -> None:
@@ -289,8 +301,11 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.spent)
     @rule(data=st.data(), outcome=st.sampled_from(list(AttemptOutcome)))
     def late_answers_and_renewals(self, data: st.DataObject, outcome: AttemptOutcome) -> None:
-        assert settle([Verdict(data.draw(st.sampled_from(self.spent)), outcome)]) == []
         held = {job.lease for job in self.running()}
+        again = {lease.task_id for lease in held if lease}
+        # Of a task that runs again, if there is one: that answer could be taken for the new one's.
+        late = [lease for lease in self.spent if lease.task_id in again] or self.spent
+        assert settle([Verdict(data.draw(st.sampled_from(late)), outcome)]) == []
         known = [*held, *self.spent]
         assert leases.renew(known) == leases.Renewal(frozenset(held), frozenset(self.spent))
         asked = {job.lease for job in self.running() if job.cancel or job.batch.cancel}
@@ -313,7 +328,9 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.any(UNFINISHED))
     @rule(pick=PICK, whole=st.booleans())
     def cancel(self, pick: int, whole: bool) -> None:
-        job = self.one_of(pick, UNFINISHED)
+        self.ask_to_cancel(self.one_of(pick, UNFINISHED), whole)
+
+    def ask_to_cancel(self, job: Job, whole: bool) -> None:
         self.asked("cancel", job, whole)
         if whole:
             job.batch.cancel = True
