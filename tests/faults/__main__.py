@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.faults.planted import Fault, apply, copy_tree, faults
+from tests.faults.planted import Fault, apply, copy_tree, fall, faults
 
 POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres"
-PYTEST = ("-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", "-p", "tests.faults.unshrunk")
 
 
 def main() -> int:
@@ -67,28 +64,6 @@ def judge(fault: Fault, tree: Path, database: str) -> bool:
         print(f"  {'fell' if test in fallen else 'SURVIVED'}  {test}")
     print(f"  {time.monotonic() - start:.1f} s", flush=True)
     return set(fault.falls) <= fallen
-
-
-def fall(tree: Path, tests: Iterable[str], database: str) -> set[str]:
-    """Which of the tests fall in a tree.
-
-    Raises:
-        SystemExit: pytest could not run them.
-    """
-    environment = {name: value for name, value in os.environ.items() if name != "DATA_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *PYTEST, *tests],
-        cwd=tree,
-        env={**environment, "DATABASE_URL": database, "COLUMNS": "1000", "CI": "true"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode not in (0, 1):
-        sys.exit(
-            f"pytest ended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
-        )
-    return set(re.findall(r"^FAILED ([^\s\[]+)", done.stdout, re.MULTILINE))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@ Above its diff a patch has ``# fault:`` with one sentence and ``# falls:`` for e
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PYTEST = ("-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", "-p", "tests.faults.unshrunk")
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,25 @@ def apply(fault: Fault, tree: Path, *, check: bool = False) -> str:
         command, cwd=tree, env=environment, check=False, capture_output=True, text=True
     )
     return done.stderr.strip() if done.returncode else ""
+
+
+def fall(tree: Path, tests: Iterable[str], database: str) -> set[str]:
+    """Which of the tests fall in a tree.
+
+    Raises:
+        SystemExit: pytest could not run them.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "DATA_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *PYTEST, *tests],
+        cwd=tree,
+        env={**environment, "DATABASE_URL": database, "COLUMNS": "1000", "CI": "true"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode not in (0, 1):
+        sys.exit(
+            f"pytest ended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        )
+    return set(re.findall(r"^FAILED ([^\s\[]+)", done.stdout, re.MULTILINE))
