@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from batches import operations
+from batches import operations, registry
 from batches.admin import markup
 from batches.admin.base import ModelForm, ObservedAdmin, RecordedAdmin, actor_of
 from batches.admin.skin import CheckboxInput
@@ -124,6 +124,19 @@ class QueueAdmin(RecordedAdmin):
         return queue.rate_limit
 
 
+class WorkerList(ChangeList):
+    """The workers, compared with all that there is to serve: most of them serve all of it."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        queues = set(Queue.objects.values_list("name", flat=True))
+        kinds = set(registry.kinds())
+        self.result_list = list(self.result_list)
+        for worker in self.result_list:
+            worker.reads_all = not worker.queues or queues <= set(worker.queues)
+            worker.runs_all = kinds <= set(worker.kinds)
+
+
 @admin.register(Worker)
 class WorkerAdmin(ObservedAdmin):
     list_display = (
@@ -137,6 +150,9 @@ class WorkerAdmin(ObservedAdmin):
         "seen",
         "claimed",
     )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WorkerList]:
+        return WorkerList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         heard = Q(seen_at__gt=Now() - WORKER_SILENCE) & ~Q(state=WorkerState.STOPPED)
@@ -163,12 +179,14 @@ class WorkerAdmin(ObservedAdmin):
         return f"{worker.running} of {worker.slots}"
 
     @admin.display(description="Queues")
-    def queue_names(self, worker: Worker) -> SafeString:
-        return markup.clipped(", ".join(map(str, worker.queues)) or "every queue", 30)
+    def queue_names(self, worker: Any) -> SafeString | str:
+        return "every queue" if worker.reads_all else markup.clipped(", ".join(worker.queues), 30)
 
     @admin.display(description="Kinds")
-    def kind_names(self, worker: Worker) -> SafeString:
-        return markup.clipped(", ".join(map(str, worker.kinds)) or markup.NOTHING, 30)
+    def kind_names(self, worker: Any) -> SafeString | str:
+        if worker.runs_all:
+            return "every kind"
+        return markup.clipped(", ".join(worker.kinds) or markup.NOTHING, 30)
 
     @admin.display(description="Sandbox")
     def sandbox_name(self, worker: Worker) -> str:

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from knox.models import AuthToken
 
+from batches import registry
 from batches.models import Batch, Queue, Resource, Worker, Workspace
 from batches.states import AttemptOutcome
 
@@ -233,6 +234,16 @@ def test_workers_are_live_draining_stale_or_stopped(browser: Client) -> None:
         "live",
         "draining",
     }
+
+
+def test_a_worker_that_serves_everything_says_so_in_two_words(browser: Client) -> None:
+    queues = list(Queue.objects.values_list("name", flat=True))
+    make_worker("all of Celery's", queues=queues, kinds=list(registry.kinds()))
+    make_worker("all", queues=[], kinds=list(registry.kinds()))
+    make_worker("some", queues=["tests", "default"], kinds=["noop"])
+    page = browser.get("/admin/batches/worker/").text
+    assert page.count("every queue") == page.count("every kind") == 2
+    assert "tests, default" in page
 
 
 def test_resources_are_listed_while_they_are_away(browser: Client) -> None:
