@@ -22,7 +22,7 @@ from batches import registry
 from batches.backends.database import wake
 from batches.consumers.celery_record import CeleryRecord
 from batches.consumers.poller import BUSY_TICK, PATIENCE
-from batches.consumers.presence import sandboxed
+from batches.consumers.presence import claims, sandboxed
 from batches.consumers.scratch import scratch_folder
 from batches.models import Task, Workspace
 from batches.places import openable
@@ -43,6 +43,8 @@ STARTED_AFTER = 0.2
 WAKE_EVERY = 0.2
 PLACES_EVERY = 5.0
 """Seconds between looks at which workspaces can be opened here."""
+CLAIMS_EVERY = 5.0
+"""Seconds after which the worker's row is told again that something was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class PoolProcess:
         self._places_at = float("-inf")
         self._claimed: Claimed | None = None
         self._expires = 0.0
-        self._ran_at = self._woken = float("-inf")
+        self._ran_at = self._woken = self._said_claim = float("-inf")
         self._said_started = False
         self._said_sandbox = ""
         self._record = CeleryRecord()
@@ -99,6 +101,9 @@ class PoolProcess:
         self.supervisor.workspaces = self._places
         self._said_started = False
         self.supervisor.offer([claimed], self._expires)
+        if time.monotonic() - self._said_claim > CLAIMS_EVERY:
+            self._said_claim = time.monotonic()
+            _insisted(partial(claims, self._worker))
         return self.finish()
 
     def close(self) -> None:

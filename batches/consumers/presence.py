@@ -90,3 +90,8 @@ class Presence:
 def sandboxed(worker: str, kind: str) -> None:
     """What holds commands of tasks, as a process of that worker's pool has found."""
     Worker.objects.filter(name=worker).exclude(sandbox=kind).update(sandbox=kind)
+
+
+def claims(worker: str) -> None:
+    """A process of that worker's pool has claimed something."""
+    Worker.objects.filter(name=worker).update(claimed_at=Now())

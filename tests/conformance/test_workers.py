@@ -35,6 +35,7 @@ def test_a_worker_takes_from_its_queues_alone_and_ends_with_what_runs(
         done(submit("noop", {}, queue=queue))
     assert task_of(left).attempt == 0
     until(lambda: worker.row and worker.row.sandbox, what="it says what holds commands")
+    until(lambda: worker.row and worker.row.claimed_at, what="it says that it claimed something")
 
     payload = {"gate": str(tmp_path / "gate")}
     batch = submit("linger", payload, payload, payload, queue="validation")
