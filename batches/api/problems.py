@@ -86,7 +86,8 @@ _PLAIN_NAME = re.compile(r"[\w$-]+")
 def handle(exc: Exception, context: dict[str, Any]) -> Response:
     """The answer to any exception of a view: DRF's ``EXCEPTION_HANDLER``."""
     problem = _problem_of(exc, context["view"])
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    chosen = isinstance(exc, exceptions.APIException)  # by the view, as its answer
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not chosen:
         logger.error("%s in %s", type(exc).__name__, context["view"], exc_info=exc)
     set_rollback()
     request = context["request"]

@@ -29,12 +29,13 @@ def test_a_batch_is_a_group(broker, client_of, operator):
     assert [one["status"] for one in followed["results"]] == ["PENDING", "PENDING"]
 
 
-def test_without_a_broker_it_says_what_to_set(client_of, operator):
+def test_without_a_broker_it_says_what_to_set(client_of, operator, caplog):
     answer = client_of(operator).post("/batch/celery/noop", {"items": [{}]})
     assert answer.status_code == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert "CELERY_BROKER_URL" in answer.json()["detail"]
     assert not Batch.objects.exists()
+    assert not any(record.exc_info for record in caplog.records), "it is no fault of the program"
 
 
 def test_another_backend_is_refused_there(broker, client_of, operator):
